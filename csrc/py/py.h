@@ -1,0 +1,42 @@
+/* What the files of csrc/py share. The only folder that sees Python.h and NumPy.
+ *
+ * One file per part of the module (`py_<part>.c`); each has one `rc_py_add_<part>(module)`
+ * that adds its functions and types, named in RC_PY_PARTS and called by module.c. */
+#ifndef RC_PY_H
+#define RC_PY_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
+#define NPY_TARGET_VERSION NPY_2_0_API_VERSION
+#define PY_ARRAY_UNIQUE_SYMBOL rc_numpy_api
+#ifndef RC_PY_IMPORTS_NUMPY
+#define NO_IMPORT_ARRAY
+#endif
+#include <numpy/arrayobject.h>
+
+#include "reidc.h"
+
+#define RC_PY_PARTS(X) X(base)
+
+#define RC_PY_DECLARE(part) int rc_py_add_##part(PyObject *module);
+RC_PY_PARTS(RC_PY_DECLARE)
+#undef RC_PY_DECLARE
+
+/* ---- errors.c: the one place where a status becomes an exception ------------------------ */
+int rc_py_add_errors(PyObject *module);
+/* Raise what `status` and `err` say (an exception already set by a callback stays). NULL. */
+PyObject *rc_py_raise(rc_status status, const rc_error *err);
+
+/* ---- arrays.c: NumPy in, NumPy out --------------------------------------------------------
+ * Each rc_py_array_* returns a new reference to an aligned C-contiguous array of the type
+ * asked for (the input itself when it already is one), or NULL with TypeError (dtype) or
+ * ValueError (rank) that names `what`. Inputs are never written to. `rank` < 0: any. */
+PyArrayObject *rc_py_array_f32(PyObject *object, const char *what, int rank);
+PyArrayObject *rc_py_array_u8(PyObject *object, const char *what, int rank);
+/* Any integer dtype, converted to int64; bool and floats are a TypeError. */
+PyArrayObject *rc_py_array_i64(PyObject *object, const char *what, int rank);
+/* A fresh C-contiguous array. */
+PyArrayObject *rc_py_new_array(int rank, const npy_intp *shape, int typenum);
+
+#endif

@@ -1,0 +1,8 @@
+/* Everything that bindings (csrc/py) and C tests may include, and nothing else. */
+#ifndef REIDC_H
+#define REIDC_H
+
+#include "base/base.h"
+#include "base/random.h"
+
+#endif

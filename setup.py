@@ -1,0 +1,81 @@
+"""Builds reidc._core from csrc/ with the plain C compiler.
+
+Read from the environment: REIDC_DEBUG=1 (no optimisation, assertions, arenas filled with NaN),
+REIDC_SANITIZE=address,undefined, REIDC_COVERAGE=1, REIDC_WERROR=1, MAX_JOBS.
+"""
+import os
+import platform
+from concurrent.futures import ThreadPoolExecutor
+from glob import glob
+
+import numpy
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+DEBUG = os.environ.get("REIDC_DEBUG") == "1"
+SANITIZE = os.environ.get("REIDC_SANITIZE", "")
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+BASE = ["-std=c11", "-O0" if DEBUG else "-O3", "-g1", "-fvisibility=hidden", "-fno-math-errno",
+        "-fno-trapping-math", "-ffp-contract=off", "-Wall", "-Wextra", "-Wshadow", "-Wvla",
+        "-Icsrc"]
+BASE += ["-DRC_DEBUG=1"] if DEBUG else ["-UNDEBUG" if SANITIZE else "-DNDEBUG"]
+BASE += ["-Werror"] if os.environ.get("REIDC_WERROR") == "1" else []
+BASE += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"] if SANITIZE else []
+BASE += ["--coverage"] if os.environ.get("REIDC_COVERAGE") == "1" else []
+
+# One row per way of compiling: (name, sources, extra flags). A file may be built several ways:
+# the plain C operations for float and for double, the vector kernels once per instruction set.
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+AVX512 = AVX2 + ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
+CONTRACT = ["-ffp-contract=fast"]
+
+
+def groups():
+    everything = sorted(glob("csrc/**/*.c", recursive=True))
+    special = ("csrc/ops/", "csrc/cpu/kernels/")
+    yield "base", [f for f in everything if not f.startswith(special)], []
+    ops = [f for f in everything if f.startswith("csrc/ops/")]
+    yield "ops_f32", ops, ["-DRC_REAL_IS_DOUBLE=0"]
+    yield "ops_f64", ops, ["-DRC_REAL_IS_DOUBLE=1"]
+    simd = sorted(glob("csrc/cpu/kernels/simd/*.c"))  # plain loops, vectorised by the compiler
+    yield "generic", sorted(glob("csrc/cpu/kernels/generic/*.c")) + simd, ["-DRC_ISA=generic"]
+    if X86:
+        yield ("avx2", sorted(glob("csrc/cpu/kernels/avx2/*.c")) + simd,
+               AVX2 + CONTRACT + ["-DRC_ISA=avx2"])
+        yield ("avx512", sorted(glob("csrc/cpu/kernels/avx512/*.c")) + simd,
+               AVX512 + CONTRACT + ["-DRC_ISA=avx512"])
+
+
+class Build(build_ext):
+    def build_extension(self, ext):
+        jobs = int(os.environ.get("MAX_JOBS", 0)) or os.cpu_count() or 1
+        headers = glob("csrc/**/*.h", recursive=True) + glob("csrc/**/*.inc", recursive=True)
+        newest = max(map(os.path.getmtime, headers + ["setup.py"]))
+        objects, todo = [], []
+        for group, sources, flags in groups():
+            for source in sources:
+                target = os.path.join(self.build_temp, group, source[:-2] + ".o")
+                objects.append(target)
+                if (not os.path.exists(target)
+                        or os.path.getmtime(target) < max(newest, os.path.getmtime(source))):
+                    os.makedirs(os.path.dirname(target), exist_ok=True)
+                    todo.append((source, target, BASE + flags))
+        includes = [numpy.get_include()] + self.include_dirs
+
+        def compile_one(item):
+            source, target, flags = item
+            command = [*self.compiler.compiler_so[:1], "-fPIC", *flags,
+                       *(f"-I{d}" for d in includes), "-c", source, "-o", target]
+            self.spawn(command)
+
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(compile_one, todo))
+        link = ["-lm", "-lpthread"] + ([f"-fsanitize={SANITIZE}"] if SANITIZE else [])
+        link += ["--coverage"] if os.environ.get("REIDC_COVERAGE") == "1" else []
+        path = self.get_ext_fullpath(ext.name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        self.compiler.link_shared_object(objects, path, extra_postargs=link)
+
+
+setup(ext_modules=[Extension("reidc._core", sources=[])], cmdclass={"build_ext": Build})
