@@ -4,5 +4,6 @@
 
 #include "base/base.h"
 #include "base/random.h"
+#include "cpu/cpu.h"
 
 #endif

@@ -1,0 +1,67 @@
+/* The CPU's matrix kernels as the planner sees them: convolution passes and matrix products
+ * in float32, NHWC, chosen once by instruction set (rc_isa_get). All run on rc_parallel; work
+ * is cut by shape and partial sums are added in a fixed order, so the bits do not depend on
+ * `threads`. None of them allocates, and none reads or writes outside its buffers.
+ *
+ * Letters: n images, h w input size, c input channels, oh ow output size, k output channels.
+ * x: (n,h,w,c)   y: (n,oh,ow,k)   w: (k, c/groups, kh, kw), the order that users see. */
+#ifndef RC_CPU_H
+#define RC_CPU_H
+
+#include "base/base.h"
+
+typedef struct rc_conv_shape {
+    int64_t n, h, w, c, oh, ow, k;
+    int32_t kh, kw, stride, pad, groups;
+} rc_conv_shape;
+
+typedef enum rc_act { RC_ACT_NONE = 0, RC_ACT_RELU, RC_ACT_LEAKY_RELU, RC_ACT_SIGMOID } rc_act;
+
+/* What happens to y before it is written: y = act(conv + bias[k] + residual). */
+typedef struct rc_epilogue {
+    const float *bias;     /* (k) or NULL */
+    const float *residual; /* like y, or NULL */
+    rc_act act;            /* NONE, RELU or LEAKY_RELU */
+    float slope;           /* of LEAKY_RELU */
+} rc_epilogue;
+
+/* One way to run one pass. The planner takes the first entry of a list that supports the
+ * shape; the plain C operation (csrc/ops/conv2d.c) is the last resort and the reference. */
+typedef struct rc_conv_kernel {
+    const char *name; /* as rc_f32_conv2d_fwd_14x32__avx512 */
+    /* NULL if this kernel can run the shape, else the reason in a few words. */
+    const char *(*refuse)(const rc_conv_shape *s);
+    /* Sizes in floats. scratch is per call (not kept), for `threads` threads. */
+    int64_t (*packed_size)(const rc_conv_shape *s);  /* 0: takes plain weights */
+    int64_t (*scratch_size)(const rc_conv_shape *s, int threads);
+    /* Weights as users see them -> as the kernel reads them; each output channel multiplied
+     * by scale[k] on the way (a folded batch norm) unless scale is NULL. */
+    void (*pack)(const rc_conv_shape *s, const float *w, const float *scale, float *packed,
+                 int threads);
+    /* fwd:   y = epilogue(conv(x, w));            a = x,  b = packed w, out = y
+     * bwd_x: dx (+)= conv^T(dy, w);               a = dy, b = packed w, out = dx
+     * bwd_w: dw (+)= sum over positions of dy, x; a = dy, b = x,        out = dw (k,c/groups,kh,kw)
+     * add: false assigns, true adds to what is there (fwd: always false). epilogue NULL: none. */
+    void (*run)(const rc_conv_shape *s, const float *a, const float *b, const rc_epilogue *e,
+                bool add, float *out, float *scratch, int threads);
+} rc_conv_kernel;
+
+/* Lists for the instruction set in use, best first, NULL at the end. */
+const rc_conv_kernel *const *rc_conv_fwd_kernels(void);
+const rc_conv_kernel *const *rc_conv_bwd_x_kernels(void);
+const rc_conv_kernel *const *rc_conv_bwd_w_kernels(void);
+
+/* batch independent products C_b (+)= op(A_b)·op(B_b); op(A) is m×k, op(B) k×n, row-major with
+ * leading dimensions; a stride of 0 shares a factor. Epilogue: bias per column (n), act. */
+typedef struct rc_gemm_shape {
+    int64_t batch, m, n, k;
+    int64_t lda, ldb, ldc;             /* of the matrices as stored */
+    int64_t stride_a, stride_b, stride_c; /* between batches, in elements */
+    bool trans_a, trans_b;             /* stored transposed: A is k×m, B is n×k */
+} rc_gemm_shape;
+
+int64_t rc_gemm_scratch(const rc_gemm_shape *s, int threads); /* floats */
+void rc_gemm(const rc_gemm_shape *s, const float *a, const float *b, const rc_epilogue *e,
+             bool add, float *c, float *scratch, int threads);
+
+#endif
