@@ -8,14 +8,13 @@
 #ifndef RC_CPU_H
 #define RC_CPU_H
 
+#include "base/act.h"
 #include "base/base.h"
 
 typedef struct rc_conv_shape {
     int64_t n, h, w, c, oh, ow, k;
     int32_t kh, kw, stride, pad, groups;
 } rc_conv_shape;
-
-typedef enum rc_act { RC_ACT_NONE = 0, RC_ACT_RELU, RC_ACT_LEAKY_RELU, RC_ACT_SIGMOID } rc_act;
 
 /* What happens to y before it is written: y = act(conv + bias[k] + residual). */
 typedef struct rc_epilogue {

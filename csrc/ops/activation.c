@@ -1,0 +1,93 @@
+/* Element-wise activation: ReLU, leaky ReLU (slope), sigmoid. Backward reads y alone: the sign
+ * of y is that of x for the first two (slope > 0), and s' = s(1-s) for the third. */
+#include "ops/real.h"
+
+RC_DECLARE_KERNEL(activation_forward)
+RC_DECLARE_KERNEL(activation_backward)
+
+void
+RC_KERNEL(activation_forward)(const rc_call *call)
+{
+    const real *x = call->x[0];
+    real *y = call->y;
+    int64_t count = rc_shape_count(&call->ys);
+    real slope = (real)call->attrs->slope;
+    switch (call->attrs->act) {
+    case RC_ACT_RELU:
+        for (int64_t i = 0; i < count; i++) {
+            y[i] = x[i] > 0 ? x[i] : 0;
+        }
+        break;
+    case RC_ACT_LEAKY_RELU:
+        for (int64_t i = 0; i < count; i++) {
+            y[i] = x[i] > 0 ? x[i] : slope * x[i];
+        }
+        break;
+    case RC_ACT_SIGMOID:
+        for (int64_t i = 0; i < count; i++) {
+            y[i] = 1 / (1 + R_EXP(-x[i]));
+        }
+        break;
+    default:
+        memmove(y, x, (size_t)count * sizeof(real));
+    }
+}
+
+void
+RC_KERNEL(activation_backward)(const rc_call *call)
+{
+    const real *y = call->y, *dy = call->dy;
+    real *dx = call->dx[0];
+    int64_t count = rc_shape_count(&call->ys);
+    real slope = (real)call->attrs->slope;
+    for (int64_t i = 0; i < count; i++) {
+        real d = dy[i];
+        switch (call->attrs->act) {
+        case RC_ACT_RELU:
+            d = y[i] > 0 ? d : 0;
+            break;
+        case RC_ACT_LEAKY_RELU:
+            d = y[i] > 0 ? d : slope * d;
+            break;
+        case RC_ACT_SIGMOID:
+            d *= y[i] * (1 - y[i]);
+            break;
+        default:
+            break;
+        }
+        rc_put(&dx[i], d, call->add[0]);
+    }
+}
+
+#if RC_RULES
+static rc_status
+infer(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *err)
+{
+    (void)n_in;
+    if (a->act < RC_ACT_NONE || a->act > RC_ACT_SIGMOID) {
+        return rc_fail(err, RC_ARGUMENT, "activation: unknown kind %lld", (long long)a->act);
+    }
+    *y = xs[0];
+    return RC_OK;
+}
+
+static uint32_t
+reads(const rc_attrs *a, int n_in, const rc_shape *xs, uint32_t wants, bool training)
+{
+    (void)a, (void)n_in, (void)xs, (void)wants, (void)training;
+    return RC_READS_Y;
+}
+
+const rc_op rc_op_activation = {
+    .name = "activation",
+    .min_in = 1,
+    .max_in = 1,
+    .cheap = true,
+    .in_place = true,
+    .bwd_in_place = true,
+    .infer = infer,
+    .reads = reads,
+    .forward = RC_BOTH(activation_forward),
+    .backward = RC_BOTH(activation_backward),
+};
+#endif
