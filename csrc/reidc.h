@@ -5,5 +5,8 @@
 #include "base/base.h"
 #include "base/random.h"
 #include "cpu/cpu.h"
+#include "nets/build.h"
+#include "plan/model.h"
+#include "train/optim.h"
 
 #endif

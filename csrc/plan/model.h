@@ -1,0 +1,167 @@
+/* A model: a graph, its weights, and the plans made from them. What bindings call.
+ *
+ * Every function that computes takes the model's lock, so two threads may share a model; call
+ * them without the interpreter lock. `real` below is float, or double in a model of precision
+ * float64 (the plain C operations alone: slow, the truth in tests). */
+#ifndef RC_MODEL_H
+#define RC_MODEL_H
+
+#include "base/base.h"
+#include "graph/graph.h"
+
+typedef struct rc_model rc_model;
+
+/* ---- making one (plan/model.c, nets/registry.c) ------------------------------------------- */
+
+typedef enum rc_setting_kind {
+    RC_SETTING_NONE,   /* Python's None */
+    RC_SETTING_BOOL,   /* i */
+    RC_SETTING_INT,    /* i */
+    RC_SETTING_REAL,   /* r */
+    RC_SETTING_TEXT,   /* s */
+    RC_SETTING_LIST,   /* list[0..count): a tuple of integers, or of reals (r_list) */
+} rc_setting_kind;
+
+typedef struct rc_setting {
+    const char *name;
+    rc_setting_kind kind;
+    int64_t i;
+    double r;
+    const char *s;
+    int64_t list[8];
+    double r_list[8];
+    int count;
+} rc_setting;
+
+/* A system of the registry ("baseline", "mbgn", …) with its switches by name: those of the
+ * system's page and num_classes, height, width, backbone, width_multiplier, seed, threads,
+ * precision. Unknown names are RC_TYPE, values that do not fit RC_ARGUMENT; both name what would
+ * fit. Weights start as the page says, drawn from `seed`. */
+rc_status rc_model_new(const char *system, const rc_setting *settings, int n_settings,
+                       rc_model **out, rc_error *err);
+
+/* From a graph built elsewhere (the Python builder); takes the graph, even on failure. */
+rc_status rc_model_from_graph(rc_graph *graph, const rc_setting *settings, int n_settings,
+                              rc_model **out, rc_error *err);
+void rc_model_free(rc_model *m);
+
+int rc_system_count(void);
+const char *rc_system_name(int i);
+
+/* ---- what it is ---------------------------------------------------------------------------- */
+
+typedef struct rc_model_info {
+    const char *system;      /* "mbgn", "graph" */
+    int64_t height, width;   /* of the input */
+    int64_t classes;         /* 0: no classifier (labels only need to be >= 0) */
+    int64_t dimension;       /* of the embedding */
+    bool normalized;         /* the page's embedding is already of unit length */
+    bool test_flip;          /* the page's test averages the mirrored image */
+    bool has_loss, needs_two_identities, takes_planes;
+    int64_t parameters;      /* all of parameters() */
+    int64_t inference_parameters;
+    double macs, macs_literal; /* one image in evaluation, the page's convention */
+    int64_t map_height;      /* rows of the map that planes cut (H), or 0 */
+    bool is_double;
+    int threads;
+} rc_model_info;
+
+const rc_model_info *rc_model_get_info(const rc_model *m);
+const rc_graph *rc_model_get_graph(const rc_model *m); /* borrowed */
+
+typedef struct rc_state_view {
+    const char *name;
+    rc_state_kind kind;
+    rc_shape shape;
+    void *data;     /* real, in the order users see; lives as long as the model */
+    void *gradient; /* real, or NULL before the first backward (and for buffers) */
+} rc_state_view;
+
+int rc_model_state_count(const rc_model *m);
+void rc_model_state(const rc_model *m, int i, rc_state_view *out);
+
+/* After writing to weights: packed copies are made anew before the next run. While `views` of
+ * the weights are out in the user's hands (each +1, given back -1) every run looks again. */
+void rc_model_touch(rc_model *m);
+void rc_model_views(rc_model *m, int change);
+
+void rc_model_zero_grad(rc_model *m);          /* gradient arrays stay, all zero */
+bool rc_model_has_gradients(const rc_model *m); /* false after train_step and before backward */
+uint64_t rc_model_get_step(const rc_model *m);  /* training forwards so far; part of a checkpoint */
+void rc_model_set_step(rc_model *m, uint64_t step);
+void rc_model_lock(rc_model *m);
+void rc_model_unlock(rc_model *m);
+
+/* ---- running (plan/run.c) ------------------------------------------------------------------ */
+
+/* uint8 n x h x w x 3 RGB of any size (resized, scaled, normalised), or float32 (float64 in a
+ * double model) n x 3 x height x width taken as it is; C-contiguous. */
+typedef struct rc_images {
+    const void *data;
+    bool is_u8;
+    int64_t n, c, h, w; /* c: what the array has in the channel place, checked to be 3 */
+} rc_images;
+
+/* Asked about every 50 ms between two calls, on the calling thread; true: stop. A step that is
+ * stopped has changed nothing. NULL stop: never asked. */
+typedef struct rc_poll {
+    bool (*stop)(void *context);
+    void *context;
+} rc_poll;
+
+/* Embeddings (n x dimension) of any number of images, in batches of `batch` (0: chosen here). */
+rc_status rc_model_embed(rc_model *m, const rc_images *images, bool flip, bool normalize,
+                         int64_t batch, void *out, const rc_poll *poll, rc_error *err);
+
+/* The named outputs of the page. Read them with rc_model_output until the next run.
+ * training: batch statistics, running ones move, and rc_model_backward may follow.
+ * planes: n x 4 or NULL. */
+rc_status rc_model_forward(rc_model *m, const rc_images *images, bool training,
+                           const int64_t *planes, const rc_poll *poll, rc_error *err);
+
+typedef struct rc_output_view {
+    const char *name;
+    rc_shape shape;   /* with the batch of the last forward */
+    bool is_int;
+    const void *data; /* real (rank 4: n,h,w,c in memory) or int64; valid until the next run */
+} rc_output_view;
+
+int rc_model_output_count(const rc_model *m, bool training);
+void rc_model_output(const rc_model *m, bool training, int i, rc_output_view *out);
+
+/* After a training forward: gradients[i] of output i (NULL: none), laid out as the output;
+ * parameter gradients accumulate. dimages: n x 3 x height x width or NULL. */
+rc_status rc_model_backward(rc_model *m, const void *const *gradients, void *dimages,
+                            const rc_poll *poll, rc_error *err);
+
+/* Loss parts, in order: name i is rc_model_loss_name(m, i), the last is "total". */
+int rc_model_loss_count(const rc_model *m);
+const char *rc_model_loss_name(const rc_model *m, int i);
+
+/* Training forward + loss + backward. labels: n. parts: rc_model_loss_count doubles. */
+rc_status rc_model_loss(rc_model *m, const rc_images *images, const int64_t *labels,
+                        const int64_t *planes, double *parts, const rc_poll *poll,
+                        rc_error *err);
+
+typedef struct rc_optimizer rc_optimizer; /* train/optim.h */
+
+/* zero_grad, loss, step; gradients are gone afterwards. */
+rc_status rc_model_train_step(rc_model *m, const rc_images *images, const int64_t *labels,
+                              const int64_t *planes, rc_optimizer *optimizer, double *parts,
+                              const rc_poll *poll, rc_error *err);
+
+/* ---- plans in words (plan/describe.c) ------------------------------------------------------- */
+
+typedef struct rc_plan_bytes {
+    int64_t weights, gradients, activations, workspace, packed;
+} rc_plan_bytes;
+
+/* What a run of this batch size would hold, worked out without allocating any of it. */
+rc_status rc_model_memory(rc_model *m, int64_t batch, bool training, rc_plan_bytes *out,
+                          rc_error *err);
+
+/* The plan as text: node, kernel, shape, bytes, MACs a line. *text is the caller's (rc_free). */
+rc_status rc_model_plan_text(rc_model *m, int64_t batch, bool training, char **text,
+                             rc_error *err);
+
+#endif
