@@ -5,6 +5,8 @@
 #include "base/base.h"
 #include "base/random.h"
 #include "cpu/cpu.h"
+#include "cpu/fast.h"
+#include "graph/op.h"
 #include "nets/build.h"
 #include "plan/model.h"
 #include "train/optim.h"

@@ -1,0 +1,51 @@
+/* Which fast kernels there are: one line each, and the choice by instruction set.
+ *
+ * A kernel file of csrc/cpu/kernels/simd is built once per instruction set and defines
+ * `const rc_fast_kernel RC_SIMD(rc_fast_<name>)`; hand-written ones of one instruction set
+ * only go into its list alone, before the others. */
+#include "cpu/fast.h"
+
+/* Kernels of csrc/cpu/kernels/simd, best first within an operation. */
+#define SIMD_KERNELS(X)
+
+#define DECLARE_GENERIC(name) extern const rc_fast_kernel name##__generic;
+#define ENTRY_GENERIC(name) &name##__generic,
+SIMD_KERNELS(DECLARE_GENERIC)
+static const rc_fast_kernel *const generic_kernels[] = {SIMD_KERNELS(ENTRY_GENERIC) NULL};
+
+#if defined(__x86_64__)
+#define DECLARE_AVX2(name) extern const rc_fast_kernel name##__avx2;
+#define ENTRY_AVX2(name) &name##__avx2,
+#define DECLARE_AVX512(name) extern const rc_fast_kernel name##__avx512;
+#define ENTRY_AVX512(name) &name##__avx512,
+SIMD_KERNELS(DECLARE_AVX2)
+SIMD_KERNELS(DECLARE_AVX512)
+static const rc_fast_kernel *const avx2_kernels[] = {SIMD_KERNELS(ENTRY_AVX2) NULL};
+static const rc_fast_kernel *const avx512_kernels[] = {SIMD_KERNELS(ENTRY_AVX512) NULL};
+#endif
+
+static const rc_fast_kernel *const *
+kernels_in_use(void)
+{
+#if defined(__x86_64__)
+    rc_isa isa = rc_isa_get();
+    if (isa >= RC_ISA_AVX512) {
+        return avx512_kernels;
+    }
+    if (isa >= RC_ISA_AVX2) {
+        return avx2_kernels;
+    }
+#endif
+    return generic_kernels;
+}
+
+const rc_fast_kernel *
+rc_fast_find(rc_op_id op, const rc_attrs *a, int n_in, const rc_shape *xs, const rc_shape *y)
+{
+    for (const rc_fast_kernel *const *k = kernels_in_use(); *k; k++) {
+        if ((*k)->op == op && (!(*k)->refuse || !(*k)->refuse(a, n_in, xs, y))) {
+            return *k;
+        }
+    }
+    return NULL;
+}
