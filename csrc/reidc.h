@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "cpu/cpu.h"
 #include "cpu/fast.h"
+#include "data/data.h"
 #include "graph/op.h"
 #include "nets/build.h"
 #include "plan/model.h"
