@@ -7,6 +7,7 @@
 #include "cpu/cpu.h"
 #include "cpu/fast.h"
 #include "data/data.h"
+#include "eval/eval.h"
 #include "graph/op.h"
 #include "nets/build.h"
 #include "plan/model.h"

@@ -45,8 +45,9 @@ checked(PyObject *object, const char *what, int rank, int typenum, const char *e
         return NULL;
     }
     PyArrayObject *ready = (PyArrayObject *)PyArray_FROM_OTF(
-        (PyObject *)array, typenum, NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED
-                                        | NPY_ARRAY_NOTSWAPPED); /* new */
+        (PyObject *)array, typenum,
+        NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED | NPY_ARRAY_NOTSWAPPED
+            | (any_integer ? NPY_ARRAY_FORCECAST : 0)); /* new; uint64 and [] are fine */
     Py_DECREF(array);
     return ready;
 }

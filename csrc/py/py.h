@@ -17,7 +17,11 @@
 
 #include "reidc.h"
 
-#define RC_PY_PARTS(X) X(base) X(data) X(ops)
+#define RC_PY_PARTS(X) \
+    X(base) \
+    X(data) \
+    X(eval) \
+    X(ops)
 
 #define RC_PY_DECLARE(part) int rc_py_add_##part(PyObject *module);
 RC_PY_PARTS(RC_PY_DECLARE)

@@ -1,0 +1,39 @@
+"""Files that are either wholly the new version or still the old one."""
+import os
+import tempfile
+from contextlib import contextmanager
+
+
+@contextmanager
+def write_atomic(path):
+    """Open a binary file that becomes `path` when the block ends without an error.
+
+    The bytes go to a temporary file in the same folder, are synced to the disk and renamed. After
+    an error (a full disk, an exception in the block) `path` is what it was before and the temporary
+    file is gone.
+    """
+    path = os.path.abspath(os.fspath(path))
+    folder, name = os.path.split(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)  # mkstemp's 0600 is meant for secrets
+        os.replace(temporary, path)
+    except BaseException:
+        try:
+            os.unlink(temporary)
+        except FileNotFoundError:
+            pass
+        raise
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass  # some network file systems cannot; the rename itself is done
+    finally:
+        os.close(handle)
