@@ -63,4 +63,8 @@ int64_t rc_gemm_scratch(const rc_gemm_shape *s, int threads); /* floats */
 void rc_gemm(const rc_gemm_shape *s, const float *a, const float *b, const rc_epilogue *e,
              bool add, float *c, float *scratch, int threads);
 
+/* For the benchmarks: float operations done by `rounds` rounds of multiply-adds that touch no
+ * memory, on the calling thread. *sink: any small number; keeps the work from being removed. */
+double rc_cpu_peak(int64_t rounds, float *sink);
+
 #endif

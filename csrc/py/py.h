@@ -19,6 +19,7 @@
 
 #define RC_PY_PARTS(X) \
     X(base) \
+    X(cpu) \
     X(data) \
     X(eval) \
     X(ops)

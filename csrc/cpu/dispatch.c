@@ -1,0 +1,82 @@
+/* The lists of matrix kernels for the instruction set in use, best first. */
+#include "cpu/cpu.h"
+#include "cpu/kernels/tables.h"
+
+#define LISTS(isa, tile)                                                       \
+    static const rc_conv_kernel *const fwd_##isa[] = {                         \
+        &rc_f32_conv2d_fwd_##tile##__##isa, NULL};                             \
+    static const rc_conv_kernel *const bwd_x_##isa[] = {                       \
+        &rc_f32_conv2d_bwd_x_##tile##__##isa, NULL};                           \
+    static const rc_conv_kernel *const bwd_w_##isa[] = {                       \
+        &rc_f32_conv2d_bwd_w_##tile##__##isa, NULL};
+
+typedef struct kernel_set {
+    const rc_conv_kernel *const *fwd, *const *bwd_x, *const *bwd_w;
+    const rc_gemm_kernel *gemm;
+    double (*peak)(int64_t rounds, float *sink);
+} kernel_set;
+
+#define SET(isa)                                                                        \
+    static const kernel_set set_##isa = {fwd_##isa, bwd_x_##isa, bwd_w_##isa,           \
+                                         &rc_f32_gemm__##isa, rc_f32_peak__##isa};
+
+LISTS(generic, 6x8)
+SET(generic)
+#if defined(__x86_64__)
+LISTS(avx2, 6x16)
+SET(avx2)
+LISTS(avx512, 14x32)
+SET(avx512)
+#endif
+
+static const kernel_set *
+in_use(void)
+{
+#if defined(__x86_64__)
+    rc_isa isa = rc_isa_get();
+    if (isa >= RC_ISA_AVX512) {
+        return &set_avx512;
+    }
+    if (isa >= RC_ISA_AVX2) {
+        return &set_avx2;
+    }
+#endif
+    return &set_generic;
+}
+
+const rc_conv_kernel *const *
+rc_conv_fwd_kernels(void)
+{
+    return in_use()->fwd;
+}
+
+const rc_conv_kernel *const *
+rc_conv_bwd_x_kernels(void)
+{
+    return in_use()->bwd_x;
+}
+
+const rc_conv_kernel *const *
+rc_conv_bwd_w_kernels(void)
+{
+    return in_use()->bwd_w;
+}
+
+int64_t
+rc_gemm_scratch(const rc_gemm_shape *s, int threads)
+{
+    return in_use()->gemm->scratch(s, threads);
+}
+
+void
+rc_gemm(const rc_gemm_shape *s, const float *a, const float *b, const rc_epilogue *e, bool add,
+        float *c, float *scratch, int threads)
+{
+    in_use()->gemm->run(s, a, b, e, add, c, scratch, threads);
+}
+
+double
+rc_cpu_peak(int64_t rounds, float *sink)
+{
+    return in_use()->peak(rounds, sink);
+}

@@ -1,0 +1,16 @@
+/* Convolution passes and matrix products of this instruction set: the tile of vec.h in the
+ * drivers that all instruction sets share. */
+#include "vec.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "../shared/micro.inc"
+
+#include "../shared/grid.inc"
+
+#include "../shared/conv_direct.inc"
+
+#include "../shared/conv_bwd_w.inc"
+
+#include "../shared/gemm.inc"

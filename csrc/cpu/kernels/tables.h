@@ -1,0 +1,34 @@
+/* What the folders of this directory give to dispatch.c: one convolution list of each pass, one
+ * matrix product and a measure of the peak for each instruction set. */
+#ifndef RC_CPU_TABLES_H
+#define RC_CPU_TABLES_H
+
+#include "cpu/cpu.h"
+
+typedef struct rc_gemm_kernel {
+    const char *name;
+    int64_t (*scratch)(const rc_gemm_shape *s, int threads);
+    void (*run)(const rc_gemm_shape *s, const float *a, const float *b, const rc_epilogue *e,
+                bool add, float *c, float *scratch, int threads);
+} rc_gemm_kernel;
+
+#define RC_CPU_KERNELS(X, isa, tile)                                       \
+    X(rc_f32_conv2d_fwd_##tile##__##isa)                                   \
+    X(rc_f32_conv2d_bwd_x_##tile##__##isa)                                 \
+    X(rc_f32_conv2d_bwd_w_##tile##__##isa)
+
+#define RC_CPU_DECLARE(kernel) extern const rc_conv_kernel kernel;
+RC_CPU_KERNELS(RC_CPU_DECLARE, generic, 6x8)
+RC_CPU_KERNELS(RC_CPU_DECLARE, avx2, 6x16)
+RC_CPU_KERNELS(RC_CPU_DECLARE, avx512, 14x32)
+#undef RC_CPU_DECLARE
+
+extern const rc_gemm_kernel rc_f32_gemm__generic, rc_f32_gemm__avx2, rc_f32_gemm__avx512;
+
+/* Multiply-adds of independent vectors that never leave the registers, for the benchmarks:
+ * returns the number of floating-point operations done in `rounds` rounds. */
+double rc_f32_peak__generic(int64_t rounds, float *sink);
+double rc_f32_peak__avx2(int64_t rounds, float *sink);
+double rc_f32_peak__avx512(int64_t rounds, float *sink);
+
+#endif

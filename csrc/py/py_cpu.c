@@ -1,0 +1,290 @@
+/* The matrix kernels one by one, for tests/kernels and benchmarks/bench_conv.py. Private names:
+ * not part of the public interface. Arrays are float32, C-contiguous, in the kernels' layouts. */
+#include "py/py.h"
+
+static const rc_conv_kernel *const *
+kernels_of(const char *pass)
+{
+    if (!strcmp(pass, "fwd")) {
+        return rc_conv_fwd_kernels();
+    }
+    if (!strcmp(pass, "bwd_x")) {
+        return rc_conv_bwd_x_kernels();
+    }
+    if (!strcmp(pass, "bwd_w")) {
+        return rc_conv_bwd_w_kernels();
+    }
+    PyErr_Format(PyExc_ValueError, "pass: expected fwd, bwd_x or bwd_w, got '%s'", pass);
+    return NULL;
+}
+
+static const rc_conv_kernel *
+kernel_named(const char *name)
+{
+    static const char *const passes[] = {"fwd", "bwd_x", "bwd_w"};
+    for (int i = 0; i < 3; i++) {
+        for (const rc_conv_kernel *const *k = kernels_of(passes[i]); *k; k++) {
+            if (!strcmp((*k)->name, name)) {
+                return *k;
+            }
+        }
+    }
+    PyErr_Format(PyExc_ValueError, "kernel: none is called '%s' here", name);
+    return NULL;
+}
+
+static int
+shape_from(PyObject *object, void *address)
+{
+    rc_conv_shape *s = address;
+    long long v[12];
+    if (!PyTuple_Check(object)
+        || !PyArg_ParseTuple(object, "LLLLLLLLLL", v, v + 1, v + 2, v + 3, v + 4, v + 5, v + 6,
+                             v + 7, v + 8, v + 9)) {
+        PyErr_SetString(PyExc_ValueError, "shape: expected (n,h,w,c,k,kh,kw,stride,pad,groups)");
+        return 0;
+    }
+    *s = (rc_conv_shape){.n = v[0], .h = v[1], .w = v[2], .c = v[3], .k = v[4],
+                         .kh = (int32_t)v[5], .kw = (int32_t)v[6], .stride = (int32_t)v[7],
+                         .pad = (int32_t)v[8], .groups = (int32_t)v[9]};
+    if (s->n < 0 || s->h < 1 || s->w < 1 || s->c < 1 || s->k < 1 || s->kh < 1 || s->kw < 1
+        || s->stride < 1 || s->pad < 0 || s->groups < 1 || s->c % s->groups || s->k % s->groups
+        || s->h + 2 * s->pad < s->kh || s->w + 2 * s->pad < s->kw) {
+        PyErr_SetString(PyExc_ValueError, "shape: not a convolution");
+        return 0;
+    }
+    s->oh = (s->h + 2 * s->pad - s->kh) / s->stride + 1;
+    s->ow = (s->w + 2 * s->pad - s->kw) / s->stride + 1;
+    return 1;
+}
+
+/* Borrowed data of a writable or readable float32 C array of `count` floats, or NULL. */
+static float *
+floats(PyObject *object, const char *what, int64_t count, bool writable)
+{
+    PyArrayObject *array = (PyArrayObject *)object;
+    if (!PyArray_Check(object) || PyArray_TYPE(array) != NPY_FLOAT32
+        || !PyArray_IS_C_CONTIGUOUS(array) || !PyArray_ISALIGNED(array)
+        || (writable && !PyArray_ISWRITEABLE(array)) || PyArray_SIZE(array) != count) {
+        PyErr_Format(PyExc_ValueError, "%s: expected a float32 C array of %lld elements", what,
+                     (long long)count);
+        return NULL;
+    }
+    return PyArray_DATA(array);
+}
+
+static PyObject *
+conv_kernels(PyObject *self, PyObject *args)
+{
+    (void)self;
+    const char *pass;
+    rc_conv_shape s;
+    PyObject *shape = NULL;
+    if (!PyArg_ParseTuple(args, "s|O", &pass, &shape)) {
+        return NULL;
+    }
+    if (shape && !shape_from(shape, &s)) {
+        return NULL;
+    }
+    const rc_conv_kernel *const *kernels = kernels_of(pass);
+    PyObject *names = kernels ? PyList_New(0) : NULL; /* new */
+    for (; names && *kernels; kernels++) {
+        if (shape && (*kernels)->refuse(&s)) {
+            continue;
+        }
+        PyObject *name = PyUnicode_FromString((*kernels)->name); /* new */
+        if (!name || PyList_Append(names, name) < 0) {
+            Py_CLEAR(names);
+        }
+        Py_XDECREF(name);
+    }
+    return names;
+}
+
+static PyObject *
+conv_run(PyObject *self, PyObject *args, PyObject *keywords)
+{
+    (void)self;
+    static char *names[] = {"kernel", "shape", "a", "b", "out", "scale", "bias", "residual",
+                            "act", "slope", "add", "threads", "repeat", NULL};
+    const char *name;
+    rc_conv_shape s;
+    PyObject *a, *b, *out, *scale = Py_None, *bias = Py_None, *residual = Py_None;
+    int act = 0, add = 0, threads = 1, repeat = 1;
+    float slope = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "sO&OOO|OOOifpii", names, &name, shape_from,
+                                     &s, &a, &b, &out, &scale, &bias, &residual, &act, &slope,
+                                     &add, &threads, &repeat)) {
+        return NULL;
+    }
+    const rc_conv_kernel *kernel = kernel_named(name);
+    if (!kernel) {
+        return NULL;
+    }
+    const char *reason = kernel->refuse(&s);
+    if (reason) {
+        PyErr_Format(PyExc_ValueError, "%s: %s", name, reason);
+        return NULL;
+    }
+    bool fwd = strstr(name, "_fwd_") != NULL, bwd_w = strstr(name, "_bwd_w_") != NULL;
+    int64_t nx = s.n * s.h * s.w * s.c, ny = s.n * s.oh * s.ow * s.k;
+    int64_t nw = s.k * (s.c / s.groups) * s.kh * s.kw;
+    float *pa = floats(a, "a", fwd ? nx : ny, false);
+    float *pb = pa ? floats(b, "b", bwd_w ? nx : nw, false) : NULL;
+    float *po = pb ? floats(out, "out", fwd ? ny : bwd_w ? nw : nx, true) : NULL;
+    float *ps = NULL;
+    rc_epilogue e = {.act = (rc_act)act, .slope = slope};
+    if (!po || (scale != Py_None && !(ps = floats(scale, "scale", s.k, false)))
+        || (bias != Py_None && !(e.bias = floats(bias, "bias", s.k, false)))
+        || (residual != Py_None && !(e.residual = floats(residual, "residual", ny, false)))) {
+        return NULL;
+    }
+    int64_t packed_size = kernel->packed_size(&s), scratch_size = kernel->scratch_size(&s, threads);
+    float *packed = rc_alloc(packed_size + 1, sizeof(float));
+    float *scratch = rc_alloc(scratch_size + 16, sizeof(float));
+    if (!packed || !scratch) {
+        rc_free(packed);
+        rc_free(scratch);
+        return PyErr_NoMemory();
+    }
+    packed[packed_size] = 12345.0f; /* canaries: the kernels keep to their sizes */
+    for (int i = 0; i < 16; i++) {
+        scratch[scratch_size + i] = 12345.0f;
+    }
+    double best = 1e30, pack_time = 0;
+    Py_BEGIN_ALLOW_THREADS
+    if (packed_size) {
+        pack_time = rc_seconds();
+        kernel->pack(&s, pb, ps, packed, threads);
+        pack_time = rc_seconds() - pack_time;
+        pb = packed;
+    }
+    bool plain = !fwd || (!e.bias && !e.residual && e.act == RC_ACT_NONE);
+    for (int i = 0; i < repeat; i++) {
+        double start = rc_seconds();
+        kernel->run(&s, pa, pb, plain ? NULL : &e, add, po, scratch, threads);
+        double seconds = rc_seconds() - start;
+        best = seconds < best ? seconds : best;
+    }
+    Py_END_ALLOW_THREADS
+    bool intact = packed[packed_size] == 12345.0f;
+    for (int i = 0; i < 16; i++) {
+        intact = intact && scratch[scratch_size + i] == 12345.0f;
+    }
+    rc_free(packed);
+    rc_free(scratch);
+    if (!intact) {
+        PyErr_Format(PyExc_RuntimeError, "%s wrote past its scratch or packed weights", name);
+        return NULL;
+    }
+    return Py_BuildValue("{s:d,s:d,s:L,s:L}", "seconds", best, "pack_seconds", pack_time,
+                         "packed", (long long)packed_size, "scratch", (long long)scratch_size);
+}
+
+static PyObject *
+gemm(PyObject *self, PyObject *args, PyObject *keywords)
+{
+    (void)self;
+    static char *names[] = {"shape", "a", "b", "c", "trans_a", "trans_b", "lda", "ldb", "ldc",
+                            "strides", "bias", "residual", "act", "slope", "add", "threads",
+                            "repeat", NULL};
+    long long batch, m, n, k, lda, ldb, ldc, stride_a, stride_b, stride_c;
+    PyObject *a, *b, *c, *bias = Py_None, *residual = Py_None;
+    int trans_a, trans_b, act = 0, add = 0, threads = 1, repeat = 1;
+    float slope = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "(LLLL)OOOppLLL(LLL)|OOifpii", names, &batch,
+                                     &m, &n, &k, &a, &b, &c, &trans_a, &trans_b, &lda, &ldb, &ldc,
+                                     &stride_a, &stride_b, &stride_c, &bias, &residual, &act,
+                                     &slope, &add, &threads, &repeat)) {
+        return NULL;
+    }
+    rc_gemm_shape s = {batch, m, n, k, lda, ldb, ldc, stride_a, stride_b, stride_c, trans_a,
+                       trans_b};
+    int64_t rows_a = trans_a ? k : m, rows_b = trans_b ? n : k;
+    int64_t na = (batch - 1) * stride_a + rows_a * lda, nb = (batch - 1) * stride_b + rows_b * ldb;
+    int64_t nc = (batch - 1) * stride_c + m * ldc;
+    float *pa = floats(a, "a", na, false), *pb = pa ? floats(b, "b", nb, false) : NULL;
+    float *pc = pb ? floats(c, "c", nc, true) : NULL;
+    rc_epilogue e = {.act = (rc_act)act, .slope = slope};
+    if (!pc || (bias != Py_None && !(e.bias = floats(bias, "bias", n, false)))
+        || (residual != Py_None && !(e.residual = floats(residual, "residual", nc, false)))) {
+        return NULL;
+    }
+    int64_t scratch_size = rc_gemm_scratch(&s, threads);
+    float *scratch = rc_alloc(scratch_size + 1, sizeof(float));
+    if (!scratch) {
+        return PyErr_NoMemory();
+    }
+    scratch[scratch_size] = 12345.0f;
+    bool plain = !e.bias && !e.residual && e.act == RC_ACT_NONE;
+    double best = 1e30;
+    Py_BEGIN_ALLOW_THREADS
+    for (int i = 0; i < repeat; i++) {
+        double start = rc_seconds();
+        rc_gemm(&s, pa, pb, plain ? NULL : &e, add, pc, scratch, threads);
+        double seconds = rc_seconds() - start;
+        best = seconds < best ? seconds : best;
+    }
+    Py_END_ALLOW_THREADS
+    bool intact = scratch[scratch_size] == 12345.0f;
+    rc_free(scratch);
+    if (!intact) {
+        PyErr_SetString(PyExc_RuntimeError, "rc_gemm wrote past its scratch");
+        return NULL;
+    }
+    return PyFloat_FromDouble(best);
+}
+
+typedef struct peak_job {
+    double flops[RC_MAX_THREADS];
+} peak_job;
+
+static void
+peak_task(void *context, int64_t i, int worker)
+{
+    (void)worker;
+    float sink = 1e-3f;
+    ((peak_job *)context)->flops[i] = rc_cpu_peak(400000, &sink);
+}
+
+static PyObject *
+peak(PyObject *self, PyObject *args)
+{
+    (void)self;
+    int threads;
+    if (!PyArg_ParseTuple(args, "i", &threads)) {
+        return NULL;
+    }
+    threads = threads < 1 ? 1 : threads > RC_MAX_THREADS ? RC_MAX_THREADS : threads;
+    peak_job job;
+    double best = 0;
+    Py_BEGIN_ALLOW_THREADS
+    for (int round = 0; round < 5; round++) {
+        double start = rc_seconds(), flops = 0;
+        rc_parallel(threads, threads, peak_task, &job);
+        double seconds = rc_seconds() - start;
+        for (int i = 0; i < threads; i++) {
+            flops += job.flops[i];
+        }
+        best = flops / seconds > best ? flops / seconds : best;
+    }
+    Py_END_ALLOW_THREADS
+    return PyFloat_FromDouble(best);
+}
+
+static PyMethodDef methods[] = {
+    {"_conv_kernels", conv_kernels, METH_VARARGS,
+     "_conv_kernels(pass, shape=None): names, best first; those that take the shape (tests)."},
+    {"_conv_run", (PyCFunction)(void (*)(void))conv_run, METH_VARARGS | METH_KEYWORDS,
+     "_conv_run(kernel, shape, a, b, out, ...): pack and run one kernel (tests)."},
+    {"_gemm", (PyCFunction)(void (*)(void))gemm, METH_VARARGS | METH_KEYWORDS,
+     "_gemm((batch,m,n,k), a, b, c, trans_a, trans_b, lda, ldb, ldc, strides, ...): seconds."},
+    {"_peak", peak, METH_VARARGS, "_peak(threads): measured float32 operations a second."},
+    {NULL, NULL, 0, NULL},
+};
+
+int
+rc_py_add_cpu(PyObject *module)
+{
+    return PyModule_AddFunctions(module, methods);
+}
