@@ -8,6 +8,7 @@
 #include "cpu/fast.h"
 #include "data/data.h"
 #include "eval/eval.h"
+#include "graph/labels.h"
 #include "graph/op.h"
 #include "nets/build.h"
 #include "plan/model.h"

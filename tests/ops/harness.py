@@ -1,8 +1,9 @@
 """What a case of an operation is, and the checks that every case goes through.
 
 A case names an operation, its attributes and the shapes of its inputs (N x C x H x W; None: no
-such input), with a definition of the result in NumPy. Case tables: cases.py, cases_b.py; each
-has a list CASES (and WRONG: inputs that must be refused). test_ops.py runs them all.
+such input), with a definition of the result in NumPy. Case tables: cases.py, cases_attention.py,
+cases_losses.py; each has a list CASES (and WRONG: inputs that must be refused). test_ops.py runs
+them all.
 """
 from dataclasses import dataclass, field
 from typing import Callable, Optional
