@@ -10,11 +10,12 @@
 #define RC_WEIGHT_BITS 22    /* fixed point of the weights; sums fit 32 bits for bytes */
 #define RC_MAX_SIDE (1 << 20)
 
-/* The weights of one axis: output i reads inputs first[i] .. first[i] + count[i] - 1. */
+/* The weights of one axis: output i reads inputs first[i] .. first[i] + count - 1. The same
+ * count for all (the largest; the others have zeros), so that the inner loop is predictable. */
 typedef struct rc_taps {
-    int64_t out, ksize;
-    int64_t *first, *count; /* (out) */
-    int32_t *weights;       /* (out, ksize) */
+    int64_t out, count;
+    int64_t *first;   /* (out), ascending; first + count never leaves the axis */
+    int32_t *weights; /* (out, count) */
 } rc_taps;
 
 typedef struct rc_resize {

@@ -59,7 +59,6 @@ static void
 taps_fini(rc_taps *t)
 {
     rc_free(t->first);
-    rc_free(t->count);
     rc_free(t->weights);
     memset(t, 0, sizeof *t);
 }
@@ -71,38 +70,48 @@ taps_init(rc_taps *t, int64_t in, int64_t out, rc_filter filter)
     double stretch = scale < 1.0 ? 1.0 : scale;
     double support = (filter == RC_FILTER_BICUBIC ? 2.0 : 1.0) * stretch;
     double inverse = 1.0 / stretch;
+    int64_t *last = rc_alloc(out, sizeof *last);
+    double *w = NULL;
     t->out = out;
-    t->ksize = (int64_t)ceil(support) * 2 + 1;
     t->first = rc_alloc(out, sizeof *t->first);
-    t->count = rc_alloc(out, sizeof *t->count);
-    t->weights = rc_alloc_zero(out * t->ksize, sizeof *t->weights);
-    double *w = rc_alloc(t->ksize, sizeof *w);
-    if (!t->first || !t->count || !t->weights || !w) {
-        rc_free(w);
-        taps_fini(t);
-        return false;
+    if (!last || !t->first) {
+        goto fail;
     }
     for (int64_t i = 0; i < out; i++) {
         double centre = ((double)i + 0.5) * scale;
         int64_t first = (int64_t)(centre - support + 0.5);
-        int64_t last = (int64_t)(centre + support + 0.5);
-        first = first < 0 ? 0 : first;
-        last = last > in ? in : last;
-        double sum = 0.0;
-        for (int64_t k = 0; k < last - first; k++) {
+        last[i] = (int64_t)(centre + support + 0.5);
+        last[i] = last[i] > in ? in : last[i];
+        t->first[i] = first < 0 ? 0 : first;
+        t->count = last[i] - t->first[i] > t->count ? last[i] - t->first[i] : t->count;
+    }
+    t->weights = rc_alloc_zero(out * t->count, sizeof *t->weights);
+    w = rc_alloc(t->count, sizeof *w);
+    if (!t->weights || !w) {
+        goto fail;
+    }
+    for (int64_t i = 0; i < out; i++) {
+        double centre = ((double)i + 0.5) * scale, sum = 0.0;
+        int64_t first = t->first[i], count = last[i] - first;
+        for (int64_t k = 0; k < count; k++) {
             w[k] = kernel_value(filter, ((double)(k + first) - centre + 0.5) * inverse);
             sum += w[k];
         }
-        int32_t *fixed = t->weights + i * t->ksize;
-        for (int64_t k = 0; k < last - first; k++) {
+        t->first[i] = first + t->count > in ? in - t->count : first;
+        int32_t *fixed = t->weights + i * t->count + (first - t->first[i]);
+        for (int64_t k = 0; k < count; k++) {
             double v = (sum != 0.0 ? w[k] / sum : w[k]) * (double)(1 << RC_WEIGHT_BITS);
             fixed[k] = (int32_t)(v < 0.0 ? v - 0.5 : v + 0.5);
         }
-        t->first[i] = first;
-        t->count[i] = last - first;
     }
+    rc_free(last);
     rc_free(w);
     return true;
+fail:
+    rc_free(last);
+    rc_free(w);
+    taps_fini(t);
+    return false;
 }
 
 /* ---- the plan --------------------------------------------------------------------------------- */
@@ -134,7 +143,7 @@ stripe_rows(const rc_taps *y)
     int64_t most = 0;
     for (int64_t y0 = 0; y0 < y->out; y0 += RC_STRIPE) {
         int64_t y1 = y0 + RC_STRIPE < y->out ? y0 + RC_STRIPE : y->out;
-        int64_t rows = y->first[y1 - 1] + y->count[y1 - 1] - y->first[y0];
+        int64_t rows = y->first[y1 - 1] + y->count - y->first[y0];
         most = rows > most ? rows : most;
     }
     return most;
@@ -200,7 +209,7 @@ rc_resize_rows(const rc_resize *r, const rc_image *image, int64_t y0, int64_t y1
     int64_t origin = 0, bytes = bytes_in;
     if (r->horizontal && !r->vertical_first) {
         origin = r->y.first[y0];
-        int64_t end = r->y.first[y1 - 1] + r->y.count[y1 - 1];
+        int64_t end = r->y.first[y1 - 1] + r->y.count;
         for (int64_t y = origin; y < end; y++) {
             memcpy(row_in, image->pixels + y * stride, (size_t)bytes_in);
             kernels->horizontal(row_in, &r->x, between + (y - origin) * stride_between);
@@ -211,12 +220,12 @@ rc_resize_rows(const rc_resize *r, const rc_image *image, int64_t y0, int64_t y1
     }
     for (int64_t y = y0; y < y1; y++) {
         const uint8_t *rows = source + (r->y.first[y] - origin) * stride;
-        const int32_t *weights = r->y.weights + y * r->y.ksize;
+        const int32_t *weights = r->y.weights + y * r->y.count;
         if (r->horizontal && r->vertical_first) {
-            kernels->vertical(rows, stride, weights, r->y.count[y], bytes_in, row_in);
+            kernels->vertical(rows, stride, weights, r->y.count, bytes_in, row_in);
             kernels->horizontal(row_in, &r->x, row_out);
         } else {
-            kernels->vertical(rows, stride, weights, r->y.count[y], bytes, row_out);
+            kernels->vertical(rows, stride, weights, r->y.count, bytes, row_out);
         }
         sink(context, y, row_out);
     }
