@@ -13,6 +13,7 @@ enum rc_random_kind { /* 1..10 belong to the synthetic set (synth/) */
     RC_RANDOM_AUGMENT = 34, /* a: epoch, b: running number of the sample; slot: draw */
     RC_RANDOM_DROP = 35,    /* a: training forwards so far, b: node, c: row; slot: element */
     RC_RANDOM_EVAL = 36,    /* a: query, b: draw, c: identity */
+    RC_RANDOM_SPLIT = 37,   /* b: draw; which identities of a folder are tested */
 };
 
 static inline uint64_t

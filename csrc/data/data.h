@@ -57,4 +57,68 @@ rc_status rc_image_resize(const rc_image *image, int64_t height, int64_t width,
                           rc_filter filter, uint8_t *out, int threads,
                           rc_error *err) RC_CHECK_RESULT;
 
+/* ---- augmentation of training samples (data/augment.c, jitter.c) --------------------------- */
+
+/* The chain, in this order: [jitter if jitter_first,] resize (or scale and crop), mirror, pad
+ * and crop, jitter, normalise, erase. A probability of 0 switches a step off. */
+typedef struct rc_augment {
+    int64_t height, width;
+    rc_filter filter;
+    double mirror;       /* probability */
+    double scale_crop;   /* probability of: resize to round(1.125 * size), crop uniformly */
+    int64_t pad;         /* black pixels on every side, then a uniform crop; 0: off */
+    double jitter;       /* probability that colours are jittered at all */
+    double brightness, contrast, saturation; /* factors uniform in [max(0, 1-b), 1+b]; 0: off */
+    double hue;          /* shift uniform in [-hue, hue] of the circle, <= 0.5; 0: off */
+    bool jitter_first;   /* on the original picture, before it is resized */
+    double erase;        /* probability */
+    double area[2];      /* shares of the picture, uniform */
+    double ratio[2];     /* height / width of the rectangle */
+    bool log_ratio;      /* ratio log-uniform instead of uniform */
+    int64_t tries;       /* at most RC_ERASE_TRIES; none fits: the picture stays */
+    float fill[3];       /* written after normalisation */
+    float mean[3], std[3];
+} rc_augment;
+
+#define RC_ERASE_TRIES 100
+
+rc_status rc_augment_check(const rc_augment *a, rc_error *err) RC_CHECK_RESULT;
+
+/* n pictures of any sizes -> out (n,3,height,width). Sample i draws from
+ * h(seed, RC_RANDOM_AUGMENT, epoch, first + i, 0, slot), slots as in data/augment.c, so `first`
+ * is the running number in the epoch of the batch's first sample. */
+rc_status rc_augment_batch(const rc_augment *a, const rc_image *images, int64_t n,
+                           uint64_t seed, int64_t epoch, int64_t first, float *out, int threads,
+                           rc_error *err) RC_CHECK_RESULT;
+
+/* One jitter on (count,3) bytes in place: ops[i] of RC_JITTER_* with its factor, in order. */
+enum { RC_JITTER_BRIGHTNESS, RC_JITTER_CONTRAST, RC_JITTER_SATURATION, RC_JITTER_HUE };
+void rc_jitter_apply(uint8_t *pixels, int64_t count, int op, double factor);
+
+/* ---- samplers (data/sampler.c) ---------------------------------------------------------------- */
+
+typedef enum rc_sampler_kind {
+    RC_SAMPLER_PK = 0,   /* identities drawn while enough are left (spec/common.md 5) */
+    RC_SAMPLER_ONCE,     /* each identity once an epoch */
+    RC_SAMPLER_BALANCED, /* each once, images from different cameras */
+} rc_sampler_kind;
+
+typedef struct rc_sampler {
+    const int64_t *labels;  /* (n), 0 .. classes - 1 */
+    const int64_t *cameras; /* (n); needed by RC_SAMPLER_BALANCED only */
+    int64_t n, classes;
+    int64_t identities, images; /* of a batch: P and K */
+    rc_sampler_kind kind;
+} rc_sampler;
+
+/* *order: count indices, to be released with rc_free; a batch is the next identities * images
+ * of them, images of one identity adjacent (with RC_SAMPLER_ONCE the last may be shorter).
+ * RC_ARGUMENT if there is not one batch. */
+rc_status rc_sampler_epoch(const rc_sampler *s, uint64_t seed, int64_t epoch, int64_t **order,
+                           int64_t *count, rc_error *err) RC_CHECK_RESULT;
+
+/* A permutation of 0 .. n-1 from h(seed, RC_RANDOM_SPLIT, 0, draw, 0, 0): which identities of
+ * a folder are tested. n < 2^24. */
+void rc_split_permutation(int64_t n, uint64_t seed, int64_t *out);
+
 #endif

@@ -30,11 +30,25 @@ rc_status rc_resize_init(rc_resize *r, int64_t in_h, int64_t in_w, int64_t out_h
                          int64_t out_w, rc_filter filter, rc_error *err) RC_CHECK_RESULT;
 void rc_resize_fini(rc_resize *r); /* an all-zero one is fine */
 
-/* Rows y0 .. y1-1 of the result (y1 - y0 <= RC_STRIPE), each handed to sink(context, y, row). */
+/* The plans of pictures that may differ in size: one per distinct size. */
+typedef struct rc_resize_set {
+    rc_resize *plans;
+    int32_t *plan_of; /* (n) */
+    int64_t count;
+    int64_t scratch;  /* of the neediest, in whole cache lines */
+} rc_resize_set;
+
+rc_status rc_resize_set_init(rc_resize_set *set, const rc_image *images, int64_t n,
+                             int64_t out_h, int64_t out_w, rc_filter filter,
+                             rc_error *err) RC_CHECK_RESULT;
+void rc_resize_set_fini(rc_resize_set *set); /* an all-zero one is fine */
+
+/* Rows y0 .. y1-1 of the result (a stripe: y0 a multiple of RC_STRIPE, y1 its end), each handed to sink(context, y, row). */
 typedef void (*rc_row_sink)(void *context, int64_t y, const uint8_t *row);
 void rc_resize_rows(const rc_resize *r, const rc_image *image, int64_t y0, int64_t y1,
                     uint8_t *scratch, rc_row_sink sink, void *context);
 
+rc_status rc_rule_check(const float *std, rc_error *err) RC_CHECK_RESULT;
 rc_status rc_image_check(const rc_image *image, int64_t index, rc_error *err) RC_CHECK_RESULT;
 
 /* lut[c][byte] = (byte / 255 - mean[c]) / std[c] */

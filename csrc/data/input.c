@@ -101,13 +101,13 @@ run_input(input_job *job, int64_t n, int threads, rc_error *err)
     return RC_OK;
 }
 
-static rc_status
-check_rule(const rc_input_rule *rule, rc_error *err)
+rc_status
+rc_rule_check(const float *std, rc_error *err)
 {
     for (int c = 0; c < 3; c++) {
-        if (!(rule->std[c] > 0.0f)) {
+        if (!(std[c] > 0.0f)) {
             return rc_fail(err, RC_ARGUMENT, "std: expected three positive numbers, got %g at "
-                           "channel %d", (double)rule->std[c], c);
+                           "channel %d", (double)std[c], c);
         }
     }
     return RC_OK;
@@ -119,7 +119,7 @@ rc_images_to_input(const uint8_t *pixels, int64_t n, int64_t h, int64_t w,
 {
     rc_resize plan;
     input_job job = {.same = {pixels, h, w, 0}, .plans = &plan, .rule = rule, .out = out};
-    RC_TRY(check_rule(rule, err));
+    RC_TRY(rc_rule_check(rule->std, err));
     if (n <= 0) {
         return RC_OK;
     }
@@ -135,45 +135,16 @@ rc_status
 rc_image_list_to_input(const rc_image *images, int64_t n, const rc_input_rule *rule, float *out,
                        int threads, rc_error *err)
 {
-    RC_TRY(check_rule(rule, err));
-    for (int64_t i = 0; i < n; i++) {
-        RC_TRY(rc_image_check(&images[i], i, err));
-    }
+    rc_resize_set set;
+    RC_TRY(rc_rule_check(rule->std, err));
     if (n <= 0) {
         return RC_OK;
     }
-    rc_resize *plans = rc_alloc_zero(n, sizeof *plans); /* one per distinct size */
-    int32_t *plan_of = rc_alloc(n, sizeof *plan_of);
-    int64_t count = 0;
-    rc_status status = RC_OK;
-    if (!plans || !plan_of) {
-        status = rc_fail(err, RC_MEMORY, "images: no memory for %lld images", (long long)n);
-    }
-    input_job job = {.images = images, .plans = plans, .plan_of = plan_of, .rule = rule,
-                     .out = out};
-    for (int64_t i = 0; status == RC_OK && i < n; i++) {
-        int64_t k = 0;
-        while (k < count && (plans[k].in_h != images[i].height
-                             || plans[k].in_w != images[i].width)) {
-            k++;
-        }
-        if (k == count) {
-            status = rc_resize_init(&plans[k], images[i].height, images[i].width, rule->height,
-                                    rule->width, rule->filter, err);
-            count += status == RC_OK;
-        }
-        plan_of[i] = (int32_t)k;
-        job.scratch_size = plans[k].scratch > job.scratch_size ? plans[k].scratch
-                                                               : job.scratch_size;
-    }
-    if (status == RC_OK) {
-        status = run_input(&job, n, threads, err);
-    }
-    for (int64_t k = 0; k < count; k++) {
-        rc_resize_fini(&plans[k]);
-    }
-    rc_free(plans);
-    rc_free(plan_of);
+    RC_TRY(rc_resize_set_init(&set, images, n, rule->height, rule->width, rule->filter, err));
+    input_job job = {.images = images, .plans = set.plans, .plan_of = set.plan_of, .rule = rule,
+                     .out = out, .scratch_size = set.scratch};
+    rc_status status = run_input(&job, n, threads, err);
+    rc_resize_set_fini(&set);
     return status;
 }
 

@@ -179,6 +179,53 @@ rc_resize_init(rc_resize *r, int64_t in_h, int64_t in_w, int64_t out_h, int64_t 
     return RC_OK;
 }
 
+void
+rc_resize_set_fini(rc_resize_set *set)
+{
+    for (int64_t k = 0; k < set->count; k++) {
+        rc_resize_fini(&set->plans[k]);
+    }
+    rc_free(set->plans);
+    rc_free(set->plan_of);
+    memset(set, 0, sizeof *set);
+}
+
+rc_status
+rc_resize_set_init(rc_resize_set *set, const rc_image *images, int64_t n, int64_t out_h,
+                   int64_t out_w, rc_filter filter, rc_error *err)
+{
+    memset(set, 0, sizeof *set);
+    for (int64_t i = 0; i < n; i++) {
+        RC_TRY(rc_image_check(&images[i], i, err));
+    }
+    set->plans = rc_alloc_zero(n, sizeof *set->plans);
+    set->plan_of = rc_alloc(n, sizeof *set->plan_of);
+    rc_status status = RC_OK;
+    if (!set->plans || !set->plan_of) {
+        status = rc_fail(err, RC_MEMORY, "images: no memory for %lld images", (long long)n);
+    }
+    for (int64_t i = 0; status == RC_OK && i < n; i++) {
+        int64_t k = 0;
+        while (k < set->count && (set->plans[k].in_h != images[i].height
+                                  || set->plans[k].in_w != images[i].width)) {
+            k++;
+        }
+        if (k == set->count) {
+            status = rc_resize_init(&set->plans[k], images[i].height, images[i].width, out_h,
+                                    out_w, filter, err);
+            set->count += status == RC_OK;
+        }
+        if (status == RC_OK && set->plans[k].scratch > set->scratch) {
+            set->scratch = (set->plans[k].scratch + 63) / 64 * 64;
+        }
+        set->plan_of[i] = (int32_t)k;
+    }
+    if (status != RC_OK) {
+        rc_resize_set_fini(set);
+    }
+    return status;
+}
+
 /* ---- running it --------------------------------------------------------------------------------- */
 
 void

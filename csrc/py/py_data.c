@@ -246,6 +246,200 @@ floats_to_input(PyObject *self, PyObject *args, PyObject *kwargs)
     return (PyObject *)out;
 }
 
+/* ---- augmentation ------------------------------------------------------------------------------- */
+
+/* A dict with every member of rc_augment by name (reidc.Augment makes it). */
+static int
+parse_augment(PyObject *dict, rc_augment *a)
+{
+    static char *names[] = {
+        "height", "width", "interpolation", "mirror", "scale_crop", "pad", "jitter",
+        "brightness", "contrast", "saturation", "hue", "jitter_first", "erase", "area", "ratio",
+        "log_ratio", "tries", "fill", "mean", "std", NULL};
+    long long height, width, pad, tries;
+    const char *interpolation;
+    int jitter_first, log_ratio;
+    rc_error err = {0};
+    memset(a, 0, sizeof *a);
+    if (!PyDict_Check(dict)) {
+        rc_py_raise(rc_fail(&err, RC_TYPE, "augment: expected a dict"), &err);
+        return -1;
+    }
+    PyObject *none = PyTuple_New(0); /* new */
+    if (!none) {
+        return -1;
+    }
+    int parsed = PyArg_ParseTupleAndKeywords(
+        none, dict, "LLsddLdddddpd(dd)(dd)pL(fff)(fff)(fff):augment", names, &height, &width,
+        &interpolation, &a->mirror, &a->scale_crop, &pad, &a->jitter, &a->brightness,
+        &a->contrast, &a->saturation, &a->hue, &jitter_first, &a->erase, &a->area[0],
+        &a->area[1], &a->ratio[0], &a->ratio[1], &log_ratio, &tries, &a->fill[0], &a->fill[1],
+        &a->fill[2], &a->mean[0], &a->mean[1], &a->mean[2], &a->std[0], &a->std[1], &a->std[2]);
+    Py_DECREF(none);
+    if (!parsed || parse_filter(interpolation, &a->filter) < 0) {
+        return -1;
+    }
+    a->height = height;
+    a->width = width;
+    a->pad = pad;
+    a->jitter_first = jitter_first;
+    a->log_ratio = log_ratio;
+    a->tries = tries;
+    rc_status status = rc_augment_check(a, &err);
+    if (status != RC_OK) {
+        rc_py_raise(status, &err);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+augment_check(PyObject *self, PyObject *argument)
+{
+    (void)self;
+    rc_augment a;
+    if (parse_augment(argument, &a) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+augment_batch(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *object, *dict;
+    unsigned long long seed;
+    long long epoch, first;
+    int threads;
+    rc_augment a;
+    image_list list;
+    if (!PyArg_ParseTuple(args, "OOKLLi:_augment_batch", &object, &dict, &seed, &epoch, &first,
+                          &threads)
+        || parse_augment(dict, &a) < 0 || image_list_init(&list, object) < 0) {
+        return NULL;
+    }
+    npy_intp shape[4] = {list.n, 3, a.height, a.width};
+    PyArrayObject *out = rc_py_new_array(4, shape, NPY_FLOAT32); /* new */
+    if (!out) {
+        image_list_fini(&list);
+        return NULL;
+    }
+    float *result = PyArray_DATA(out);
+    rc_error err = {0};
+    rc_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = rc_augment_batch(&a, list.images, list.n, seed, epoch, first, result, threads, &err);
+    Py_END_ALLOW_THREADS
+    image_list_fini(&list);
+    if (status != RC_OK) {
+        Py_DECREF(out);
+        return rc_py_raise(status, &err);
+    }
+    return (PyObject *)out;
+}
+
+static PyObject *
+jitter_apply(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *object;
+    int op;
+    double factor;
+    if (!PyArg_ParseTuple(args, "Oid:_jitter", &object, &op, &factor)) {
+        return NULL;
+    }
+    PyArrayObject *array = rc_py_array_u8(object, "image", 3); /* new */
+    if (!array || check_rgb(array, "image") < 0) {
+        Py_XDECREF(array);
+        return NULL;
+    }
+    PyArrayObject *copy = (PyArrayObject *)PyArray_NewCopy(array, NPY_CORDER); /* new */
+    Py_DECREF(array);
+    if (copy) {
+        rc_jitter_apply(PyArray_DATA(copy), PyArray_SIZE(copy) / 3, op, factor);
+    }
+    return (PyObject *)copy;
+}
+
+/* ---- samplers -------------------------------------------------------------------------------------- */
+
+static PyObject *
+sampler_epoch(PyObject *self, PyObject *args)
+{
+    (void)self;
+    PyObject *labels_object, *cameras_object;
+    long long classes, identities, images, epoch;
+    unsigned long long seed;
+    int kind;
+    if (!PyArg_ParseTuple(args, "OOLLLiKL:_sampler_epoch", &labels_object, &cameras_object,
+                          &classes, &identities, &images, &kind, &seed, &epoch)) {
+        return NULL;
+    }
+    PyArrayObject *labels = rc_py_array_i64(labels_object, "labels", 1); /* new */
+    if (!labels) {
+        return NULL;
+    }
+    PyArrayObject *cameras = NULL;
+    rc_error err = {0};
+    if (cameras_object != Py_None) {
+        cameras = rc_py_array_i64(cameras_object, "camids", 1); /* new */
+        if (!cameras) {
+            Py_DECREF(labels);
+            return NULL;
+        }
+        if (PyArray_DIM(cameras, 0) != PyArray_DIM(labels, 0)) {
+            rc_fail(&err, RC_ARGUMENT, "camids: expected %lld, one per image, got %lld",
+                    (long long)PyArray_DIM(labels, 0), (long long)PyArray_DIM(cameras, 0));
+            Py_DECREF(labels);
+            Py_DECREF(cameras);
+            return rc_py_raise(RC_ARGUMENT, &err);
+        }
+    }
+    rc_sampler sampler = {PyArray_DATA(labels), cameras ? PyArray_DATA(cameras) : NULL,
+                          PyArray_DIM(labels, 0), classes, identities, images,
+                          (rc_sampler_kind)kind};
+    int64_t *order = NULL, count = 0;
+    rc_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = rc_sampler_epoch(&sampler, seed, epoch, &order, &count, &err);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(labels);
+    Py_XDECREF(cameras);
+    if (status != RC_OK) {
+        return rc_py_raise(status, &err);
+    }
+    npy_intp shape[1] = {count};
+    PyArrayObject *out = rc_py_new_array(1, shape, NPY_INT64); /* new */
+    if (out && count) {
+        memcpy(PyArray_DATA(out), order, (size_t)count * sizeof *order);
+    }
+    rc_free(order);
+    return (PyObject *)out;
+}
+
+static PyObject *
+split_permutation(PyObject *self, PyObject *args)
+{
+    (void)self;
+    long long n;
+    unsigned long long seed;
+    if (!PyArg_ParseTuple(args, "LK:_split_permutation", &n, &seed)) {
+        return NULL;
+    }
+    if (n < 0 || n >= 1 << 24) {
+        rc_error err;
+        return rc_py_raise(rc_fail(&err, RC_ARGUMENT, "n: expected 0 to %d, got %lld",
+                                   (1 << 24) - 1, n), &err);
+    }
+    npy_intp shape[1] = {n};
+    PyArrayObject *out = rc_py_new_array(1, shape, NPY_INT64); /* new */
+    if (out) {
+        rc_split_permutation(n, seed, PyArray_DATA(out));
+    }
+    return (PyObject *)out;
+}
+
 #define FUNCTION(name) (PyCFunction)(void (*)(void))name, METH_VARARGS | METH_KEYWORDS
 
 static PyMethodDef methods[] = {
@@ -260,6 +454,16 @@ static PyMethodDef methods[] = {
     {"_floats_to_input", FUNCTION(floats_to_input),
      "_floats_to_input(images, mirror=False, threads=1)\n--\n\n"
      "float32 (n,3,h,w) -> (n,h,w,3); NaN or infinite values are a ValueError."},
+    {"_augment_check", augment_check, METH_O,
+     "_augment_check(augment): ValueError or TypeError that names what is wrong."},
+    {"_augment_batch", augment_batch, METH_VARARGS,
+     "_augment_batch(images, augment, seed, epoch, first, threads): float32 (n,3,h,w)."},
+    {"_jitter", jitter_apply, METH_VARARGS,
+     "_jitter(image, operation, factor): one step of colour jitter (tests)."},
+    {"_sampler_epoch", sampler_epoch, METH_VARARGS,
+     "_sampler_epoch(labels, camids, classes, identities, images, kind, seed, epoch): indices."},
+    {"_split_permutation", split_permutation, METH_VARARGS,
+     "_split_permutation(n, seed): int64 (n), a permutation."},
     {NULL, NULL, 0, NULL},
 };
 
