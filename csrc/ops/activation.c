@@ -1,6 +1,7 @@
 /* Element-wise activation: ReLU, leaky ReLU (slope), sigmoid. Backward reads y alone: the sign
- * of y is that of x for the first two (slope > 0), and s' = s(1-s) for the third. */
+ * of y is that of x for the first two (slope >= 0), and s' = s(1-s) for the third. */
 #include "ops/real.h"
+#include "ops/rules.h"
 
 RC_DECLARE_KERNEL(activation_forward)
 RC_DECLARE_KERNEL(activation_backward)
@@ -64,9 +65,8 @@ static rc_status
 infer(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *err)
 {
     (void)n_in;
-    if (a->act < RC_ACT_NONE || a->act > RC_ACT_SIGMOID) {
-        return rc_fail(err, RC_ARGUMENT, "activation: unknown kind %lld", (long long)a->act);
-    }
+    RC_TRY(rc_rule_there("activation", "x", &xs[0], err));
+    RC_TRY(rc_rule_act("activation", a, true, err));
     *y = xs[0];
     return RC_OK;
 }

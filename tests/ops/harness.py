@@ -5,7 +5,7 @@ such input), with a definition of the result in NumPy. Case tables: cases.py, ca
 cases_losses.py; each has a list CASES (and WRONG: inputs that must be refused). test_ops.py runs
 them all.
 """
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Callable, Optional
 
 import numpy as np
@@ -33,7 +33,7 @@ class Case:
     slack: float = 1.0  # factor on the float32 bound, with a reason where it is used
     label: str = ""
     seed: int = 0
-    extra: dict = field(default_factory=dict)
+    gradient: bool = True  # False: this form is never differentiated
 
     def __str__(self):
         shape = "x".join(map(str, self.shapes[0])) if self.shapes[0] else "-"
@@ -63,7 +63,7 @@ class Case:
         return _core._op_info(self.op)
 
     def has_gradient(self):
-        return self.info()["backward"]
+        return self.gradient and self.info()["backward"]
 
 
 def distinct(rng, shapes):
@@ -222,7 +222,7 @@ def check_in_place(case, dtype="float64", kernel="reference"):
     if info["in_place"]:
         same_bits(case.run(inputs, dtype, kernel=kernel, in_place=True)["y"], plain["y"], "y")
         some = True
-    if info["bwd_in_place"]:
+    if info["bwd_in_place"] and case.has_gradient():
         dy = case.dy(plain["y"])
         a = case.run(inputs, dtype, kernel=kernel, dy=dy)
         b = case.run(inputs, dtype, kernel=kernel, dy=dy, bwd_in_place=True)
