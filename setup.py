@@ -33,7 +33,7 @@ CONTRACT = ["-ffp-contract=fast"]
 
 def groups():
     everything = sorted(glob("csrc/**/*.c", recursive=True))
-    special = ("csrc/ops/", "csrc/cpu/kernels/")
+    special = ("csrc/ops/", "csrc/cpu/kernels/", "csrc/synth/kernels/")
     yield "base", [f for f in everything if not f.startswith(special)], []
     ops = [f for f in everything if f.startswith("csrc/ops/")]
     yield "ops_f32", ops, ["-DRC_REAL_IS_DOUBLE=0"]
@@ -45,6 +45,11 @@ def groups():
                AVX2 + CONTRACT + ["-DRC_ISA=avx2"])
         yield ("avx512", sorted(glob("csrc/cpu/kernels/avx512/*.c")) + simd,
                AVX512 + CONTRACT + ["-DRC_ISA=avx512"])
+    synth = sorted(glob("csrc/synth/kernels/*.c"))  # no contraction: the same bits everywhere
+    yield "synth_generic", synth, ["-DRC_ISA=generic"]
+    if X86:
+        yield "synth_avx2", synth, AVX2 + ["-DRC_ISA=avx2"]
+        yield "synth_avx512", synth, AVX512 + ["-DRC_ISA=avx512"]
 
 
 class Build(build_ext):

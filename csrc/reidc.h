@@ -12,6 +12,7 @@
 #include "graph/op.h"
 #include "nets/build.h"
 #include "plan/model.h"
+#include "synth/synth.h"
 #include "train/optim.h"
 
 #endif

@@ -22,7 +22,8 @@
     X(cpu) \
     X(data) \
     X(eval) \
-    X(ops)
+    X(ops) \
+    X(synth)
 
 #define RC_PY_DECLARE(part) int rc_py_add_##part(PyObject *module);
 RC_PY_PARTS(RC_PY_DECLARE)
