@@ -4,8 +4,10 @@
 
 #define LISTS(isa, tile)                                                       \
     static const rc_conv_kernel *const fwd_##isa[] = {                         \
+        &rc_f32_conv2d_fwd_winograd_4x4__##isa,                                \
         &rc_f32_conv2d_fwd_##tile##__##isa, NULL};                             \
     static const rc_conv_kernel *const bwd_x_##isa[] = {                       \
+        &rc_f32_conv2d_bwd_x_winograd_4x4__##isa,                              \
         &rc_f32_conv2d_bwd_x_##tile##__##isa, NULL};                           \
     static const rc_conv_kernel *const bwd_w_##isa[] = {                       \
         &rc_f32_conv2d_bwd_w_##tile##__##isa, NULL};

@@ -11,6 +11,8 @@
 
 #include "../shared/conv_direct.inc"
 
+#include "../shared/winograd.inc"
+
 #include "../shared/conv_bwd_w.inc"
 
 #include "../shared/gemm.inc"

@@ -22,11 +22,13 @@ RC_SIMD(rc_f32_peak)(int64_t rounds, float *sink)
         a[i] = 1.0f - *sink * 1e-7f;
         b[i] = *sink;
     }
+    for (int i = 0; i < SUMS; i++) {
+        sum[i] += *sink * (float)i; /* all different: equal sums would be computed once */
+    }
     for (int64_t r = 0; r < rounds; r++) {
         _Pragma("GCC unroll 24") for (int i = 0; i < SUMS; i++) {
             sum[i] = sum[i] * a + b;
         }
-        __asm__ volatile("" ::: "memory");
     }
     float total = 0;
     for (int i = 0; i < SUMS; i++) {
