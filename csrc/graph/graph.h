@@ -119,7 +119,8 @@ typedef struct rc_graph {
     int32_t n_states, cap_states;
     rc_output *outputs;
     int32_t n_outputs, cap_outputs;
-    rc_value images, labels, planes; /* RC_NONE where there is none */
+    rc_value images, labels; /* RC_NONE where there is none */
+    double center_weight;    /* what the centres' gradient is multiplied with in `total` */
     /* Building is a chain of calls that return values; the first failure is kept here, later
      * calls do nothing and return RC_NONE, so that descriptions read without checks. */
     rc_status status;

@@ -29,6 +29,7 @@ typedef struct rc_call {
     int threads;
     const uint64_t *seed;     /* of the network */
     const uint64_t *step;     /* training forwards so far */
+    const void *extra;        /* the planner's own record (which convolution kernel …) */
 } rc_call;
 
 typedef void (*rc_kernel)(const rc_call *call);

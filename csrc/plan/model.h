@@ -62,6 +62,8 @@ typedef struct rc_model_info {
     int64_t inference_parameters;
     double macs, macs_literal; /* one image in evaluation, the page's convention */
     int64_t map_height;      /* rows of the map that planes cut (H), or 0 */
+    double center_weight;    /* gradients of center* are those of `total`: this times the plain
+                                centre loss's; 0: no centres */
     bool is_double;
     int threads;
 } rc_model_info;

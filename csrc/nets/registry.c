@@ -1,0 +1,286 @@
+/* The systems by name, and their switches read from settings: unknown names are refused with
+ * the nearest known one, values with what would fit, before anything is built. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "nets/nets.h"
+
+static const rc_system *const systems[] = {
+    &rc_system_baseline,
+    &rc_system_mbgn,
+};
+#define N_SYSTEMS ((int)(sizeof systems / sizeof systems[0]))
+
+/* Settings that every system has; the last three concern the model, not its graph. */
+static const char *const common_names[] = {
+    "num_classes", "height", "width", "backbone", "width_multiplier",
+    "seed",        "threads", "precision",
+};
+#define N_COMMON ((int)(sizeof common_names / sizeof common_names[0]))
+
+int
+rc_system_count(void)
+{
+    return N_SYSTEMS;
+}
+
+const char *
+rc_system_name(int i)
+{
+    return i >= 0 && i < N_SYSTEMS ? systems[i]->name : NULL;
+}
+
+const rc_system *
+rc_system_find(const char *name)
+{
+    for (int i = 0; i < N_SYSTEMS; i++) {
+        if (!strcmp(systems[i]->name, name)) {
+            return systems[i];
+        }
+    }
+    return NULL;
+}
+
+static int
+letters(const char *word)
+{
+    size_t length = strlen(word);
+    return length > 31 ? 31 : (int)length;
+}
+
+/* Edit distance, words cut at 31 letters. */
+static int
+distance(const char *a, const char *b)
+{
+    int row[33], n = letters(b), m = letters(a);
+    for (int j = 0; j <= n; j++) {
+        row[j] = j;
+    }
+    for (int i = 1; i <= m; i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= n; j++) {
+            int above = row[j];
+            int best = diagonal + (a[i - 1] != b[j - 1]);
+            best = above + 1 < best ? above + 1 : best;
+            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+            row[j] = best;
+            diagonal = above;
+        }
+    }
+    return row[n];
+}
+
+const char *
+rc_nearest_name(const char *word, const char *const *names)
+{
+    const char *best = NULL;
+    int least = 1000;
+    for (; *names; names++) {
+        int d = distance(word, *names);
+        if (d < least) {
+            least = d;
+            best = *names;
+        }
+    }
+    return best;
+}
+
+static rc_status
+unknown(const rc_system *system, const char *name, rc_error *err)
+{
+    const char *names[64];
+    int count = 0;
+    for (int i = 0; i < N_COMMON; i++) {
+        names[count++] = common_names[i];
+    }
+    for (int i = 0; i < system->n_switches && count < 62; i++) {
+        names[count++] = system->switches[i].name;
+    }
+    names[count] = NULL;
+    return rc_fail(err, RC_TYPE, "%s: unknown keyword '%.60s'; did you mean '%s'?", system->name,
+                   name, rc_nearest_name(name, names));
+}
+
+static const char *
+value_text(const rc_setting *s, char text[64])
+{
+    switch (s->kind) {
+    case RC_SETTING_NONE:
+        return "None";
+    case RC_SETTING_BOOL:
+        return s->i ? "True" : "False";
+    case RC_SETTING_INT:
+        snprintf(text, 64, "%lld", (long long)s->i);
+        return text;
+    case RC_SETTING_REAL:
+        snprintf(text, 64, "%g", s->r);
+        return text;
+    case RC_SETTING_TEXT:
+        snprintf(text, 64, "'%.50s'", s->s);
+        return text;
+    default:
+        return "a tuple";
+    }
+}
+
+static rc_status
+integer(const rc_setting *s, double low, double high, int64_t *out, rc_error *err)
+{
+    char text[64];
+    if (s->kind != RC_SETTING_INT) {
+        return rc_fail(err, s->kind == RC_SETTING_BOOL || s->kind == RC_SETTING_NONE
+                                    || s->kind == RC_SETTING_LIST || s->kind == RC_SETTING_TEXT
+                                ? RC_TYPE : RC_ARGUMENT,
+                       "%s: expected an integer, got %s", s->name, value_text(s, text));
+    }
+    if ((double)s->i < low || (double)s->i > high) {
+        return rc_fail(err, RC_ARGUMENT, "%s: expected %.0f to %.0f, got %lld", s->name, low, high,
+                       (long long)s->i);
+    }
+    *out = s->i;
+    return RC_OK;
+}
+
+static rc_status
+number(const rc_setting *s, double low, double high, double *out, rc_error *err)
+{
+    char text[64];
+    double value = s->kind == RC_SETTING_INT || s->kind == RC_SETTING_BOOL ? (double)s->i : s->r;
+    if (s->kind != RC_SETTING_INT && s->kind != RC_SETTING_REAL && s->kind != RC_SETTING_BOOL) {
+        return rc_fail(err, RC_TYPE, "%s: expected a number, got %s", s->name,
+                       value_text(s, text));
+    }
+    if (!(value >= low && value <= high)) {
+        return rc_fail(err, RC_ARGUMENT, "%s: expected %g to %g, got %g", s->name, low, high,
+                       value);
+    }
+    *out = value;
+    return RC_OK;
+}
+
+static rc_status
+choice(const rc_setting *s, const char *choices, int64_t *out, rc_error *err)
+{
+    char text[64];
+    const char *wanted = s->kind == RC_SETTING_NONE ? "none" : s->s;
+    if (s->kind == RC_SETTING_TEXT || s->kind == RC_SETTING_NONE) {
+        size_t length = strlen(wanted);
+        int64_t place = 0;
+        for (const char *at = choices; at; place++) {
+            const char *bar = strchr(at, '|');
+            size_t this = bar ? (size_t)(bar - at) : strlen(at);
+            if (this == length && !strncmp(at, wanted, length)) {
+                *out = place;
+                return RC_OK;
+            }
+            at = bar ? bar + 1 : NULL;
+        }
+    }
+    return rc_fail(err, RC_ARGUMENT, "%s: expected one of %s, got %s", s->name, choices,
+                   value_text(s, text));
+}
+
+static rc_status
+read_switch(const rc_switch *w, const rc_setting *s, char *config, rc_error *err)
+{
+    char text[64];
+    int64_t *i = (int64_t *)(void *)(config + w->offset);
+    double *r = (double *)(void *)(config + w->offset);
+    switch (w->kind) {
+    case RC_SWITCH_BOOL:
+        if (s->kind != RC_SETTING_BOOL) {
+            return rc_fail(err, RC_ARGUMENT, "%s: expected True or False, got %s", s->name,
+                           value_text(s, text));
+        }
+        *i = s->i;
+        return RC_OK;
+    case RC_SWITCH_INT:
+        return integer(s, w->low, w->high, i, err);
+    case RC_SWITCH_CHOICE:
+        return choice(s, w->choices, i, err);
+    case RC_SWITCH_REAL_OR_NONE:
+        if (s->kind == RC_SETTING_NONE) {
+            *r = (double)NAN;
+            return RC_OK;
+        }
+        return number(s, w->low, w->high, r, err);
+    default:
+        return number(s, w->low, w->high, r, err);
+    }
+}
+
+static rc_status
+read_common(const rc_setting *s, rc_net *net, const char **backbone, double *multiplier,
+            rc_error *err)
+{
+    char text[64];
+    if (!strcmp(s->name, "num_classes")) {
+        return integer(s, 1, 1e12, &net->classes, err);
+    }
+    if (!strcmp(s->name, "height")) {
+        return integer(s, 1, 4096, &net->height, err);
+    }
+    if (!strcmp(s->name, "width")) {
+        return integer(s, 1, 4096, &net->width, err);
+    }
+    if (!strcmp(s->name, "width_multiplier")) {
+        return number(s, 0, 8, multiplier, err);
+    }
+    if (!strcmp(s->name, "backbone")) {
+        if (s->kind != RC_SETTING_TEXT) {
+            return rc_fail(err, RC_TYPE, "backbone: expected a name, got %s",
+                           value_text(s, text));
+        }
+        *backbone = s->s;
+    }
+    return RC_OK;
+}
+
+rc_status
+rc_system_build(const rc_system *system, const rc_setting *settings, int n, rc_graph *g,
+                rc_net *net, rc_error *err)
+{
+    int64_t storage[64]; /* the config struct: int64_t and double fields only */
+    char *config = (char *)storage;
+    const char *backbone = system->backbone;
+    double multiplier = 1;
+    if (system->config_size > sizeof storage) {
+        return rc_fail(err, RC_INTERNAL, "%s: settings too large", system->name);
+    }
+    memcpy(config, system->defaults, system->config_size);
+    *net = (rc_net){.height = system->height, .width = system->width};
+    for (int k = 0; k < n; k++) {
+        const rc_switch *found = NULL;
+        bool common = false;
+        for (int i = 0; i < system->n_switches; i++) {
+            if (!strcmp(system->switches[i].name, settings[k].name)) {
+                found = &system->switches[i];
+            }
+        }
+        for (int i = 0; i < N_COMMON; i++) {
+            common |= !strcmp(common_names[i], settings[k].name);
+        }
+        if (found) {
+            RC_TRY(read_switch(found, &settings[k], config, err));
+        } else if (common) {
+            RC_TRY(read_common(&settings[k], net, &backbone, &multiplier, err));
+        } else {
+            return unknown(system, settings[k].name, err);
+        }
+    }
+    if (!net->classes) {
+        return rc_fail(err, RC_TYPE, "num_classes: missing");
+    }
+    RC_TRY(rc_backbone_find(backbone, multiplier, &net->backbone, err));
+    system->build(g, net, config);
+    if (g->status != RC_OK) {
+        if (err) {
+            *err = g->error;
+        }
+        return g->status;
+    }
+    rc_graph_order_states(g, "backbone.");
+    return RC_OK;
+}

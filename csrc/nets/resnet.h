@@ -1,0 +1,27 @@
+/* ResNets as torchvision builds them (the stride of a bottleneck in its 3x3), with IBN-a. */
+#ifndef RC_RESNET_H
+#define RC_RESNET_H
+
+#include "nets/build.h"
+
+typedef struct rc_backbone {
+    const char *name;
+    bool bottleneck, ibn;
+    int blocks[4];
+    int64_t stem;     /* channels after conv1 */
+    int64_t width[4]; /* of a stage's 3x3 convolutions */
+    int64_t out[4];   /* a stage's output channels */
+} rc_backbone;
+
+/* By name ("resnet50"), widths scaled: 8*max(1, round(c*multiplier/8)), half to even. */
+rc_status rc_backbone_find(const char *name, double multiplier, rc_backbone *out,
+                           rc_error *err);
+
+/* conv1, bn1, ReLU; without the max pool, which FSAC puts behind its first ECA. */
+rc_value rc_resnet_stem(rc_graph *g, const rc_backbone *b, rc_value images, const char *prefix);
+rc_value rc_resnet_pool(rc_graph *g, rc_value x);
+/* `prefix`.layer<stage>, stage 1..4; stride that of its first block. */
+rc_value rc_resnet_stage(rc_graph *g, const rc_backbone *b, rc_value x, const char *prefix,
+                         int stage, int64_t stride);
+
+#endif
