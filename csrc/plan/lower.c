@@ -1,0 +1,591 @@
+/* From units to steps: forward, backward derived from it, and the running statistics last.
+ *
+ * Gradients with several sources: the first writer assigns, the others add. What backward reads
+ * is kept, unless it is cheap to compute again from what is kept anyway (a batch norm's ReLU
+ * output, a product with a mask): then its buffer dies in forward and the step is repeated just
+ * before its first reader in backward. */
+#include <string.h>
+
+#include "plan/plan.h"
+
+/* Facts about values that lowering works out; all arrays are per value of the graph. */
+typedef struct facts {
+    rc_model *m;
+    rc_plan *p;
+    int32_t *producer;  /* unit that computes it, or -1 */
+    bool *wants;        /* its gradient leads somewhere */
+    bool *flows;        /* a gradient comes to it */
+    bool *kept;         /* backward reads it */
+    bool *dropped;      /* … and it is computed again */
+    int8_t *known;      /* memo of can_recompute: 0 unknown, 1 yes, 2 no */
+    bool *backward;     /* per unit: has a backward step */
+    bool *state_written; /* per value: a weight whose gradient has been written */
+} facts;
+
+static const rc_op *
+rules(const rc_unit *u)
+{
+    return rc_op_table[u->node.op];
+}
+
+static const rc_shape *
+unit_shapes(const rc_plan *p, int32_t unit)
+{
+    return p->unit_xs + (int64_t)unit * RC_MAX_IN;
+}
+
+static bool
+trains(const rc_plan *p)
+{
+    return p->spec.kind == RC_PLAN_TRAIN || p->spec.kind == RC_PLAN_LOSS;
+}
+
+int32_t
+rc_plan_buffer(rc_plan *p, int64_t bytes, int32_t first)
+{
+    if (p->n_buffers == p->cap_buffers) {
+        int32_t wanted = p->cap_buffers ? 2 * p->cap_buffers : 256;
+        rc_buffer *bigger = rc_alloc(wanted, sizeof *bigger);
+        if (!bigger) {
+            return -1;
+        }
+        if (p->n_buffers) {
+            memcpy(bigger, p->buffers, (size_t)p->n_buffers * sizeof *bigger);
+        }
+        rc_free(p->buffers);
+        p->buffers = bigger;
+        p->cap_buffers = wanted;
+    }
+    p->buffers[p->n_buffers] = (rc_buffer){bytes, 0, first, first, -1};
+    return p->n_buffers++;
+}
+
+static int64_t
+value_bytes(const facts *f, rc_value v)
+{
+    bool is_int = f->m->graph->values[v].is_int;
+    return rc_shape_count(&f->p->shapes[v])
+           * (int64_t)(is_int ? sizeof(int64_t) : f->m->real_size);
+}
+
+/* ---- what backward needs ----------------------------------------------------------------- */
+
+static void
+mark_wants(facts *f)
+{
+    const rc_graph *g = f->m->graph;
+    const rc_plan *p = f->p;
+    for (int32_t v = 0; v < g->n_values; v++) {
+        const rc_value_info *info = &g->values[v];
+        f->wants[v] = trains(p) && info->kind == RC_VALUE_STATE
+                      && g->states[info->index].kind == RC_STATE_PARAMETER;
+    }
+    if (p->spec.input_gradient && g->images != RC_NONE) {
+        f->wants[g->images] = true;
+    }
+    for (int32_t u = 0; u < p->n_units; u++) {
+        const rc_node *node = &p->units[u].node;
+        const rc_op *op = rules(&p->units[u]);
+        for (int k = 0; op->backward[0] && k < node->n_in; k++) {
+            if (node->in[k] != RC_NONE && f->wants[node->in[k]] && !(op->no_grad >> k & 1)) {
+                f->wants[node->out] = true;
+            }
+        }
+        if (p->spec.kind == RC_PLAN_EXPLAIN && node->out == p->spec.map) {
+            f->wants[node->out] = true;
+        }
+    }
+}
+
+static uint32_t
+wanted_inputs(const facts *f, const rc_unit *u)
+{
+    uint32_t wanted = 0;
+    for (int k = 0; k < u->node.n_in; k++) {
+        rc_value v = u->node.in[k];
+        if (v != RC_NONE && f->wants[v] && !(rules(u)->no_grad >> k & 1)) {
+            wanted |= 1u << k;
+        }
+    }
+    return wanted;
+}
+
+static void
+mark_flows(facts *f)
+{
+    const rc_graph *g = f->m->graph;
+    rc_plan *p = f->p;
+    for (int32_t i = 0; i < g->n_outputs; i++) {
+        const rc_output *o = &g->outputs[i];
+        bool source = (p->spec.kind == RC_PLAN_TRAIN && (o->role & RC_ROLE_TRAIN))
+                      || (p->spec.kind == RC_PLAN_LOSS && (o->role & RC_ROLE_LOSS)
+                          && !strcmp(o->name, "total"));
+        if (source && f->wants[o->value]) {
+            f->flows[o->value] = true;
+        }
+    }
+    if (p->spec.kind == RC_PLAN_EXPLAIN) {
+        f->flows[p->spec.source] = f->wants[p->spec.source];
+    }
+    for (int32_t u = p->n_units - 1; u >= 0; u--) {
+        const rc_unit *unit = &p->units[u];
+        uint32_t wanted = wanted_inputs(f, unit);
+        if (!f->flows[unit->node.out] || !wanted || !rules(unit)->backward[0]
+            || (p->spec.kind == RC_PLAN_EXPLAIN && unit->node.out == p->spec.map)) {
+            continue;
+        }
+        f->backward[u] = true;
+        for (int k = 0; k < unit->node.n_in; k++) {
+            if (wanted >> k & 1) {
+                f->flows[unit->node.in[k]] = true;
+            }
+        }
+        uint32_t reads = rules(unit)->reads(&unit->node.attrs, unit->node.n_in,
+                                            unit_shapes(p, u), wanted, trains(p));
+        for (int k = 0; k < unit->node.n_in; k++) {
+            if ((reads >> k & 1) && unit->node.in[k] != RC_NONE) {
+                f->kept[unit->node.in[k]] = true;
+            }
+        }
+        if (reads & RC_READS_Y) {
+            f->kept[unit->node.out] = true;
+        }
+    }
+}
+
+static bool
+reads_own_output(const facts *f, int32_t u)
+{
+    const rc_unit *unit = &f->p->units[u];
+    return f->backward[u]
+           && (rules(unit)->reads(&unit->node.attrs, unit->node.n_in, unit_shapes(f->p, u),
+                                  wanted_inputs(f, unit), trains(f->p))
+               & RC_READS_Y);
+}
+
+static bool can_recompute(facts *f, rc_value v);
+
+static bool
+inputs_at_hand(facts *f, const rc_unit *u)
+{
+    for (int k = 0; k < u->node.n_in; k++) {
+        rc_value v = u->node.in[k];
+        if (v == RC_NONE || f->producer[v] < 0 || f->kept[v]) {
+            continue;
+        }
+        if (!can_recompute(f, v)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+can_recompute(facts *f, rc_value v)
+{
+    if (!f->known[v]) {
+        int32_t u = f->producer[v];
+        bool yes = u >= 0 && rules(&f->p->units[u])->cheap && !reads_own_output(f, u)
+                   && inputs_at_hand(f, &f->p->units[u]);
+        f->known[v] = yes ? 1 : 2;
+    }
+    return f->known[v] == 1;
+}
+
+static void
+mark_dropped(facts *f)
+{
+    const rc_graph *g = f->m->graph;
+    for (int32_t i = 0; i < g->n_outputs; i++) { /* outputs stay where they are */
+        f->known[g->outputs[i].value] = 2;
+    }
+    if (f->p->spec.kind == RC_PLAN_EXPLAIN) {
+        f->known[f->p->spec.map] = 2;
+    }
+    for (int32_t v = 0; v < g->n_values; v++) {
+        f->dropped[v] = f->kept[v] && can_recompute(f, v);
+    }
+}
+
+/* ---- steps ----------------------------------------------------------------------------------- */
+
+/* Note that step number `at` uses buffer b. */
+static void
+use(rc_plan *p, int32_t b, int32_t at)
+{
+    if (b >= 0) {
+        rc_buffer *buffer = &p->buffers[b];
+        buffer->last = at > buffer->last ? at : buffer->last;
+    }
+}
+
+static rc_ref
+data_ref(const facts *f, rc_value v)
+{
+    const rc_value_info *info = &f->m->graph->values[v];
+    if (info->kind == RC_VALUE_STATE) {
+        return (rc_ref){RC_REF_STATE, info->index};
+    }
+    return (rc_ref){RC_REF_BUFFER, f->p->value_buffer[v]};
+}
+
+/* The step's number is only known once select.c has added packing steps before it; lifetimes are
+ * therefore noted afterwards, from the refs (note_uses). */
+static rc_step
+new_step(const facts *f, int32_t u, rc_pass pass)
+{
+    const rc_unit *unit = &f->p->units[u];
+    rc_step step = {.pass = pass, .unit = u};
+    step.call = (rc_call){.attrs = &unit->node.attrs,
+                          .n_in = unit->node.n_in,
+                          .node = unit->index,
+                          .xs = unit_shapes(f->p, u),
+                          .ys = f->p->shapes[unit->node.out],
+                          .training = trains(f->p),
+                          .again = pass == RC_PASS_AGAIN,
+                          .threads = f->m->info.threads,
+                          .seed = &f->m->seed,
+                          .step = &f->m->current_step};
+    return step;
+}
+
+static rc_status
+no_memory(rc_error *err)
+{
+    return rc_fail(err, RC_MEMORY, "out of memory while planning");
+}
+
+static rc_status
+new_buffer(rc_plan *p, int64_t bytes, int32_t *out, rc_error *err)
+{
+    *out = rc_plan_buffer(p, bytes < 1 ? 1 : bytes, p->n_steps);
+    return *out < 0 ? no_memory(err) : RC_OK;
+}
+
+/* An operation that only passes its input on: y is the same memory. */
+static bool
+passes_on(const facts *f, const rc_unit *u)
+{
+    return u->node.op == RC_OP_view || u->node.op == RC_OP_stop_gradient
+           || (!trains(f->p)
+               && (u->node.op == RC_OP_dropout || u->node.op == RC_OP_drop_block
+                   || u->node.op == RC_OP_batch_drop_block));
+}
+
+static rc_status
+lower_forward(facts *f, int32_t u, rc_pass pass, rc_error *err)
+{
+    rc_plan *p = f->p;
+    const rc_unit *unit = &p->units[u];
+    const rc_op *op = rules(unit);
+    rc_value out = unit->node.out;
+    if (passes_on(f, unit) && f->m->graph->values[unit->node.in[0]].kind == RC_VALUE_COMPUTED) {
+        p->value_buffer[out] = p->value_buffer[unit->node.in[0]];
+        return RC_OK;
+    }
+    rc_step step = new_step(f, u, pass);
+    for (int k = 0; k < unit->node.n_in; k++) {
+        if (unit->node.in[k] != RC_NONE) {
+            step.x[k] = data_ref(f, unit->node.in[k]);
+        }
+    }
+    int32_t y;
+    RC_TRY(new_buffer(p, value_bytes(f, out), &y, err));
+    p->value_buffer[out] = y;
+    step.y = (rc_ref){RC_REF_BUFFER, y};
+    if (pass == RC_PASS_FORWARD && op->ws_size && (trains(p) || f->backward[u])) {
+        int64_t bytes = op->ws_size(&unit->node.attrs, unit_shapes(p, u), &p->shapes[out],
+                                    f->m->real_size);
+        if (bytes > 0) {
+            RC_TRY(new_buffer(p, bytes, &step.ws.index, err));
+            step.ws.kind = RC_REF_BUFFER;
+        }
+    } else if (pass == RC_PASS_AGAIN) {
+        for (int32_t s = 0; s < p->n_forward; s++) {
+            if (p->steps[s].unit == u && p->steps[s].pass == RC_PASS_FORWARD) {
+                step.ws = p->steps[s].ws;
+            }
+        }
+    }
+    return rc_select_forward(f->m, p, step, err);
+}
+
+/* Make v's data available in backward. */
+static rc_status
+at_hand(facts *f, rc_value v, rc_error *err)
+{
+    if (v == RC_NONE || f->producer[v] < 0 || f->p->value_buffer[v] >= 0) {
+        return RC_OK;
+    }
+    const rc_unit *unit = &f->p->units[f->producer[v]];
+    for (int k = 0; k < unit->node.n_in; k++) {
+        RC_TRY(at_hand(f, unit->node.in[k], err));
+    }
+    return lower_forward(f, f->producer[v], RC_PASS_AGAIN, err);
+}
+
+/* Where the gradient of input k goes; `first` tells whether this is its first writer. */
+static rc_status
+gradient_target(facts *f, const rc_unit *unit, int k, rc_step *step, rc_error *err)
+{
+    rc_value v = unit->node.in[k];
+    const rc_value_info *info = &f->m->graph->values[v];
+    if (info->kind == RC_VALUE_STATE) {
+        step->dx[k] = (rc_ref){RC_REF_GRADIENT, info->index};
+        step->call.add[k] = f->state_written[v];
+        step->first_gradient[k] = !f->state_written[v];
+        f->state_written[v] = true;
+        return RC_OK;
+    }
+    int32_t *buffer = &f->p->gradient_buffer[v];
+    step->call.add[k] = *buffer >= 0;
+    if (*buffer < 0) {
+        RC_TRY(new_buffer(f->p, value_bytes(f, v), buffer, err));
+    }
+    step->dx[k] = (rc_ref){RC_REF_BUFFER, *buffer};
+    return RC_OK;
+}
+
+static rc_status
+lower_backward(facts *f, int32_t u, rc_error *err)
+{
+    rc_plan *p = f->p;
+    const rc_unit *unit = &p->units[u];
+    const rc_op *op = rules(unit);
+    uint32_t wanted = wanted_inputs(f, unit);
+    uint32_t reads = op->reads(&unit->node.attrs, unit->node.n_in, unit_shapes(p, u), wanted,
+                               trains(p));
+    rc_value out = unit->node.out;
+    if (unit->node.op == RC_OP_view && p->gradient_buffer[unit->node.in[0]] < 0
+        && f->producer[unit->node.in[0]] >= 0) {
+        p->gradient_buffer[unit->node.in[0]] = p->gradient_buffer[out];
+        return RC_OK;
+    }
+    for (int k = 0; k < unit->node.n_in; k++) {
+        if (reads >> k & 1) {
+            RC_TRY(at_hand(f, unit->node.in[k], err));
+        }
+    }
+    if (reads & RC_READS_Y) {
+        RC_TRY(at_hand(f, out, err));
+    }
+    rc_step step = new_step(f, u, RC_PASS_BACKWARD);
+    for (int k = 0; k < unit->node.n_in; k++) {
+        if ((reads >> k & 1) && unit->node.in[k] != RC_NONE) {
+            step.x[k] = data_ref(f, unit->node.in[k]);
+        }
+        if (wanted >> k & 1) {
+            RC_TRY(gradient_target(f, unit, k, &step, err));
+        }
+    }
+    if (reads & RC_READS_Y) {
+        step.y = data_ref(f, out);
+    }
+    step.dy = (rc_ref){RC_REF_BUFFER, p->gradient_buffer[out]};
+    for (int32_t s = 0; s < p->n_forward; s++) {
+        if (p->steps[s].unit == u && p->steps[s].pass == RC_PASS_FORWARD) {
+            step.ws = p->steps[s].ws;
+        }
+    }
+    return rc_select_backward(f->m, p, step, err);
+}
+
+static void
+write_one_f32(const rc_call *call)
+{
+    *(float *)call->y = 1;
+}
+
+static void
+write_one_f64(const rc_call *call)
+{
+    *(double *)call->y = 1;
+}
+
+/* Gradients that come from outside: 1 for the total loss, the caller's for outputs. */
+static rc_status
+lower_sources(facts *f, rc_error *err)
+{
+    rc_plan *p = f->p;
+    const rc_graph *g = f->m->graph;
+    for (rc_value v = 0; v < g->n_values; v++) {
+        bool source = p->spec.kind == RC_PLAN_EXPLAIN && v == p->spec.source;
+        for (int32_t i = 0; i < g->n_outputs; i++) {
+            const rc_output *o = &g->outputs[i];
+            source |= o->value == v && p->spec.kind == RC_PLAN_TRAIN
+                      && (o->role & RC_ROLE_TRAIN);
+            source |= o->value == v && p->spec.kind == RC_PLAN_LOSS
+                      && (o->role & RC_ROLE_LOSS) && !strcmp(o->name, "total");
+        }
+        if (!source || !f->flows[v]) {
+            continue;
+        }
+        RC_TRY(new_buffer(p, value_bytes(f, v), &p->gradient_buffer[v], err));
+        if (p->spec.kind == RC_PLAN_LOSS) {
+            rc_step step = {.pass = RC_PASS_SEED, .unit = -1, .kernel = "one"};
+            step.run = f->m->real_size == sizeof(double) ? write_one_f64 : write_one_f32;
+            step.y = (rc_ref){RC_REF_BUFFER, p->gradient_buffer[v]};
+            RC_TRY(rc_plan_add_step(p, &step, err));
+        }
+    }
+    return RC_OK;
+}
+
+static rc_status
+lower_commits(facts *f, rc_error *err)
+{
+    rc_plan *p = f->p;
+    for (int32_t u = 0; trains(p) && u < p->n_units; u++) {
+        const rc_unit *unit = &p->units[u];
+        rc_kernel commit = rules(unit)->commit[f->m->real_size == sizeof(double)];
+        if (!commit) {
+            continue;
+        }
+        rc_step step = new_step(f, u, RC_PASS_COMMIT);
+        step.run = commit;
+        step.kernel = "statistics";
+        for (int k = 0; k < 2; k++) {
+            step.state[k] = data_ref(f, unit->node.in[3 + k]);
+        }
+        for (int32_t s = 0; s < p->n_forward; s++) {
+            if (p->steps[s].unit == u && p->steps[s].pass == RC_PASS_FORWARD) {
+                step.ws = p->steps[s].ws;
+            }
+        }
+        RC_TRY(rc_plan_add_step(p, &step, err));
+    }
+    return RC_OK;
+}
+
+/* Lifetimes from the finished list; what users read or write lives on to the end. */
+static void
+note_uses(facts *f)
+{
+    rc_plan *p = f->p;
+    const rc_graph *g = f->m->graph;
+    for (int32_t s = 0; s < p->n_steps; s++) {
+        const rc_step *step = &p->steps[s];
+        const rc_ref *single[4] = {&step->y, &step->dy, &step->ws, &step->tmp};
+        for (int k = 0; k < 4; k++) {
+            if (single[k]->kind == RC_REF_BUFFER) {
+                use(p, single[k]->index, s);
+            }
+        }
+        for (int k = 0; k < RC_MAX_IN; k++) {
+            if (step->x[k].kind == RC_REF_BUFFER) {
+                use(p, step->x[k].index, s);
+            }
+            if (step->dx[k].kind == RC_REF_BUFFER) {
+                use(p, step->dx[k].index, s);
+            }
+        }
+    }
+    for (int32_t i = 0; i < g->n_outputs; i++) {
+        rc_value v = g->outputs[i].value;
+        use(p, p->value_buffer[v], p->n_steps);
+        if (p->spec.kind == RC_PLAN_TRAIN && p->gradient_buffer[v] >= 0) {
+            /* written by the caller between forward and backward */
+            p->buffers[p->gradient_buffer[v]].first = p->n_forward;
+        }
+    }
+    if (p->spec.kind == RC_PLAN_EXPLAIN) {
+        use(p, p->value_buffer[p->spec.source], p->n_steps);
+        use(p, p->value_buffer[p->spec.map], p->n_steps);
+        use(p, p->gradient_buffer[p->spec.map], p->n_steps);
+    }
+    if (p->spec.input_gradient) {
+        use(p, p->gradient_buffer[g->images], p->n_steps);
+    }
+}
+
+static rc_status
+lower(facts *f, rc_error *err)
+{
+    rc_plan *p = f->p;
+    const rc_graph *g = f->m->graph;
+    for (rc_value v = 0; v < g->n_values; v++) {
+        p->value_buffer[v] = p->gradient_buffer[v] = f->producer[v] = -1;
+    }
+    for (int32_t u = 0; u < p->n_units; u++) {
+        const rc_node *node = &p->units[u].node;
+        f->producer[node->out] = u;
+        for (int k = 0; k < node->n_in; k++) {
+            if (node->in[k] != RC_NONE) {
+                p->unit_xs[(int64_t)u * RC_MAX_IN + k] = p->shapes[node->in[k]];
+            }
+        }
+    }
+    for (rc_value v = 0; v < g->n_values; v++) { /* inputs of the network, and given planes */
+        bool given = g->values[v].kind == RC_VALUE_COMPUTED && f->producer[v] < 0
+                     && g->nodes[g->values[v].index].op == RC_OP_planes;
+        if (g->values[v].kind == RC_VALUE_INPUT || given) {
+            RC_TRY(new_buffer(p, value_bytes(f, v), &p->value_buffer[v], err));
+            p->images_buffer = v == g->images ? p->value_buffer[v] : p->images_buffer;
+            p->labels_buffer = v == g->labels ? p->value_buffer[v] : p->labels_buffer;
+            p->planes_buffer = given ? p->value_buffer[v] : p->planes_buffer;
+        }
+    }
+    if (p->spec.kind != RC_PLAN_EVAL) {
+        mark_wants(f);
+        mark_flows(f);
+        mark_dropped(f);
+    }
+    for (int32_t u = 0; u < p->n_units; u++) {
+        RC_TRY(lower_forward(f, u, RC_PASS_FORWARD, err));
+    }
+    p->n_forward = p->n_steps;
+    for (rc_value v = 0; v < g->n_values; v++) {
+        bool output = false;
+        for (int32_t i = 0; i < g->n_outputs; i++) {
+            output |= g->outputs[i].value == v;
+        }
+        bool gone = f->producer[v] >= 0 && !output && (f->dropped[v] || !f->kept[v]);
+        if (gone && p->spec.kind != RC_PLAN_EVAL
+            && !(p->spec.kind == RC_PLAN_EXPLAIN
+                 && (v == p->spec.source || v == p->spec.map))) {
+            p->value_buffer[v] = -1; /* backward makes it again if it needs it */
+        }
+    }
+    if (p->spec.kind != RC_PLAN_EVAL) {
+        RC_TRY(lower_sources(f, err));
+        for (int32_t u = p->n_units - 1; u >= 0; u--) {
+            if (f->backward[u]) {
+                RC_TRY(lower_backward(f, u, err));
+            }
+        }
+    }
+    p->n_backward = p->n_steps;
+    RC_TRY(lower_commits(f, err));
+    note_uses(f);
+    return RC_OK;
+}
+
+rc_status
+rc_plan_lower(rc_model *m, rc_plan *p, rc_error *err)
+{
+    const int32_t n = m->graph->n_values;
+    facts f = {.m = m, .p = p};
+    bool *flags = rc_alloc_zero((int64_t)n * 6 + p->n_units + 1, sizeof *flags);
+    f.producer = rc_alloc_zero(n, sizeof *f.producer);
+    f.known = rc_alloc_zero(n, sizeof *f.known);
+    p->unit_xs = rc_alloc_zero((int64_t)p->n_units * RC_MAX_IN, sizeof *p->unit_xs);
+    p->value_buffer = rc_alloc_zero(n, sizeof *p->value_buffer);
+    p->gradient_buffer = rc_alloc_zero(n, sizeof *p->gradient_buffer);
+    p->images_buffer = p->labels_buffer = p->planes_buffer = -1;
+    rc_status status = RC_MEMORY;
+    if (flags && f.producer && f.known && p->unit_xs && p->value_buffer && p->gradient_buffer) {
+        f.wants = flags;
+        f.flows = flags + n;
+        f.kept = flags + 2 * (size_t)n;
+        f.dropped = flags + 3 * (size_t)n;
+        f.state_written = flags + 4 * (size_t)n;
+        f.backward = flags + 6 * (size_t)n;
+        status = lower(&f, err);
+    } else {
+        no_memory(err);
+    }
+    rc_free(flags);
+    rc_free(f.producer);
+    rc_free(f.known);
+    return status;
+}

@@ -1,0 +1,151 @@
+/* Offsets in the arena. First, results that may overwrite an input that dies there take its
+ * place; then the largest buffer first, each into the lowest gap that is free for its whole life
+ * (as XNNPACK and ggml do it: near the optimum for chains with few branches). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan/plan.h"
+
+#define ALIGN(n) (((n) + 63) & ~(int64_t)63)
+
+static int32_t
+root(const rc_plan *p, int32_t b)
+{
+    while (p->buffers[b].same_as >= 0) {
+        b = p->buffers[b].same_as;
+    }
+    return b;
+}
+
+static bool
+uses_twice(const rc_plan *p, const rc_step *step, int32_t buffer)
+{
+    int count = 0;
+    for (int k = 0; k < step->call.n_in; k++) {
+        count += step->x[k].kind == RC_REF_BUFFER && root(p, step->x[k].index) == buffer;
+        count += step->dx[k].kind == RC_REF_BUFFER && root(p, step->dx[k].index) == buffer;
+    }
+    const rc_ref *others[4] = {&step->y, &step->dy, &step->ws, &step->tmp};
+    for (int k = 0; k < 4; k++) {
+        count += others[k]->kind == RC_REF_BUFFER && root(p, others[k]->index) == buffer;
+    }
+    return count > 1;
+}
+
+/* Let `to`, written at step s, take the memory of `from`, which is last used there. */
+static void
+merge(rc_plan *p, int32_t s, rc_ref from, rc_ref to)
+{
+    if (from.kind != RC_REF_BUFFER || to.kind != RC_REF_BUFFER || from.index < 0) {
+        return;
+    }
+    int32_t a = root(p, from.index), b = to.index;
+    rc_buffer *old = &p->buffers[a], *new = &p->buffers[b];
+    if (a == b || new->same_as >= 0 || old->last != s || old->bytes != new->bytes
+        || new->first > s || new->last < s || uses_twice(p, &p->steps[s], a)) {
+        return;
+    }
+    for (int32_t earlier = new->first; earlier < s; earlier++) { /* only packing lies between */
+        if (p->steps[earlier].pass != RC_PASS_PACK) {
+            return;
+        }
+    }
+    new->same_as = a;
+    old->last = new->last;
+}
+
+static void
+share_in_place(rc_plan *p)
+{
+    for (int32_t s = 0; s < p->n_steps; s++) {
+        const rc_step *step = &p->steps[s];
+        if (step->unit < 0 || s == p->n_forward) {
+            continue;
+        }
+        const rc_op *op = rc_op_table[p->units[step->unit].node.op];
+        if ((step->pass == RC_PASS_FORWARD || step->pass == RC_PASS_AGAIN) && op->in_place) {
+            merge(p, s, step->x[0], step->y);
+        }
+        if (step->pass == RC_PASS_BACKWARD && op->bwd_in_place && !step->call.add[0]) {
+            merge(p, s, step->dy, step->dx[0]);
+        }
+    }
+}
+
+typedef struct place {
+    int32_t buffer;
+    int64_t bytes;
+} place;
+
+static int
+larger_first(const void *a, const void *b)
+{
+    const place *x = a, *y = b;
+    if (x->bytes != y->bytes) {
+        return x->bytes < y->bytes ? 1 : -1;
+    }
+    return x->buffer - y->buffer;
+}
+
+static int
+by_offset(const void *a, const void *b)
+{
+    const rc_buffer *x = *(const rc_buffer *const *)a, *y = *(const rc_buffer *const *)b;
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+rc_status
+rc_plan_place(rc_plan *p, rc_error *err)
+{
+    share_in_place(p);
+    place *order = rc_alloc(p->n_buffers, sizeof *order);
+    const rc_buffer **near = rc_alloc(p->n_buffers, sizeof *near);
+    int32_t *placed = rc_alloc(p->n_buffers, sizeof *placed);
+    if (!order || !near || !placed) {
+        rc_free(order);
+        rc_free(near);
+        rc_free(placed);
+        return rc_fail(err, RC_MEMORY, "out of memory while planning");
+    }
+    int32_t n = 0, done = 0;
+    for (int32_t b = 0; b < p->n_buffers; b++) {
+        if (p->buffers[b].same_as < 0) {
+            order[n++] = (place){b, p->buffers[b].bytes};
+        }
+    }
+    qsort(order, (size_t)n, sizeof *order, larger_first);
+    p->arena_bytes = 64;
+    for (int32_t i = 0; i < n; i++) {
+        rc_buffer *b = &p->buffers[order[i].buffer];
+        int32_t n_near = 0;
+        for (int32_t k = 0; k < done; k++) {
+            const rc_buffer *o = &p->buffers[placed[k]];
+            if (o->first <= b->last && b->first <= o->last) {
+                near[n_near++] = o;
+            }
+        }
+        qsort(near, (size_t)n_near, sizeof *near, by_offset);
+        int64_t at = 0, best = -1, best_gap = INT64_MAX, need = ALIGN(b->bytes);
+        for (int32_t k = 0; k < n_near; k++) {
+            int64_t gap = near[k]->offset - at;
+            if (gap >= need && gap < best_gap) {
+                best = at;
+                best_gap = gap;
+            }
+            int64_t end = near[k]->offset + ALIGN(near[k]->bytes);
+            at = end > at ? end : at;
+        }
+        b->offset = best >= 0 ? best : at;
+        if (b->offset + need > p->arena_bytes) {
+            p->arena_bytes = b->offset + need;
+        }
+        placed[done++] = order[i].buffer;
+    }
+    for (int32_t b = 0; b < p->n_buffers; b++) {
+        p->buffers[b].offset = p->buffers[root(p, b)].offset;
+    }
+    rc_free(order);
+    rc_free(near);
+    rc_free(placed);
+    return RC_OK;
+}

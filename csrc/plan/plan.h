@@ -1,0 +1,167 @@
+/* Plans, for the files of this folder: a graph lowered to a flat list of ready calls.
+ *
+ *     fuse.c     which nodes run, and which run as one (conv+BN+add+ReLU)
+ *     lower.c    the list of steps: forward, backward, what is kept, what is computed again
+ *     select.c   the kernel of every step
+ *     memory.c   lifetimes -> offsets in one arena
+ *     run.c      inputs in, steps, outputs out;  model.c weights and the cache of plans
+ *     describe.c plans in words */
+#ifndef RC_PLAN_H
+#define RC_PLAN_H
+
+#include <pthread.h>
+
+#include "cpu/cpu.h"
+#include "cpu/fast.h"
+#include "cpu/linear.h"
+#include "graph/op.h"
+#include "plan/model.h"
+
+typedef enum rc_plan_kind {
+    RC_PLAN_EVAL,    /* running statistics, folded batch norms, buffers reused at once */
+    RC_PLAN_TRAIN,   /* forward to the named outputs, then backward from their gradients */
+    RC_PLAN_LOSS,    /* forward, losses, backward */
+    RC_PLAN_EXPLAIN, /* evaluation forward, gradient of one scalar or vector to one map */
+} rc_plan_kind;
+
+typedef struct rc_plan_spec {
+    rc_plan_kind kind;
+    int64_t n;
+    bool given_planes;   /* planes come from the caller instead of the network */
+    bool input_gradient; /* TRAIN: gradient of the images, too */
+    rc_value source, map; /* EXPLAIN: where the gradient starts, and where it is wanted */
+} rc_plan_spec;
+
+/* A node as it will run: the graph's, or several fused into one. */
+typedef struct rc_unit {
+    rc_node node;       /* attributes and inputs after fusion; node.out the last one's output */
+    int32_t index;      /* of the (last) node in the graph: keys random numbers */
+    bool folded;        /* a convolution that carries its batch norm in its packed weights */
+    rc_value norm[4];   /* folded: gamma, beta, mean, var */
+    double norm_eps;
+} rc_unit;
+
+/* Where a pointer of a call comes from; resolved once the arena has its place. */
+typedef enum rc_ref_kind {
+    RC_REF_NONE,
+    RC_REF_BUFFER,   /* of the arena */
+    RC_REF_STATE,    /* a weight or running statistic */
+    RC_REF_GRADIENT, /* of a weight */
+    RC_REF_PACKED,   /* packed weights kept by the model (evaluation) */
+} rc_ref_kind;
+
+typedef struct rc_ref {
+    int32_t kind, index;
+} rc_ref;
+
+typedef struct rc_buffer {
+    int64_t bytes, offset;
+    int32_t first, last; /* steps that write it first and use it last */
+    int32_t same_as;     /* -1, or the buffer whose memory it shares (in place) */
+} rc_buffer;
+
+typedef enum rc_pass {
+    RC_PASS_PACK,
+    RC_PASS_FORWARD,
+    RC_PASS_AGAIN, /* a forward that is repeated because its result was not kept */
+    RC_PASS_BACKWARD,
+    RC_PASS_SEED,  /* the gradient of the total loss: 1 */
+    RC_PASS_COMMIT,
+} rc_pass;
+
+/* How a convolution pass runs. */
+typedef struct rc_conv_step {
+    const rc_conv_kernel *kernel;
+    rc_conv_shape shape;
+    int64_t packed;    /* floats of packed weights, 0: plain */
+    bool folded;       /* the bias follows the packed weights */
+    double norm_eps;
+} rc_conv_step;
+
+typedef struct rc_step {
+    rc_kernel run;
+    const char *kernel; /* its name */
+    rc_pass pass;
+    int32_t unit;
+    rc_ref x[RC_MAX_IN], dx[RC_MAX_IN], y, dy, ws, tmp, state[2];
+    bool first_gradient[RC_MAX_IN]; /* this step is the first to write that weight's gradient */
+    rc_conv_step conv;
+    rc_call call;
+} rc_step;
+
+typedef struct rc_plan {
+    rc_plan_spec spec;
+    rc_unit *units;
+    int32_t n_units;
+    rc_shape *shapes;     /* of all values of the graph, batch n */
+    rc_shape *unit_xs;    /* input shapes, RC_MAX_IN per unit */
+    rc_step *steps;
+    int32_t n_steps, cap_steps;
+    int32_t n_forward, n_backward; /* steps [0, n_forward) run forward, up to n_backward backward,
+                                      the rest commits */
+    rc_buffer *buffers;
+    int32_t n_buffers, cap_buffers;
+    int32_t *value_buffer;    /* of each value's data (the last one it had), or -1 */
+    int32_t *gradient_buffer; /* of each value's gradient, or -1 */
+    int32_t images_buffer, labels_buffer, planes_buffer;
+    int64_t arena_bytes;
+    char *arena;          /* NULL until the plan runs */
+    bool resolved;        /* pointers of the calls are set for `arena` */
+    uint64_t used;        /* clock of the model's cache */
+} rc_plan;
+
+/* A convolution's weights as its kernel wants them, shared by evaluation plans. */
+typedef struct rc_packed {
+    rc_value weight, bias, norm[4];
+    double norm_eps;
+    rc_conv_step conv;
+    float *data;
+    uint64_t version; /* of the weights it was made from */
+} rc_packed;
+
+#define RC_PLAN_CACHE 8
+
+struct rc_model {
+    rc_model_info info;
+    rc_graph *graph;
+    char system[32];
+    size_t real_size; /* 4 or 8 */
+    void **data;      /* per state entry */
+    void **gradient;  /* per state entry; NULL for buffers, and all NULL before first use */
+    bool has_gradients;
+    uint64_t version; /* raised whenever weights or statistics change */
+    int views;        /* writable views in the user's hands */
+    uint64_t seed, step, current_step;
+    rc_plan *plans[RC_PLAN_CACHE];
+    uint64_t clock;
+    rc_plan *ran;     /* the plan whose outputs may be read */
+    bool can_backward;
+    rc_packed *packed;
+    int32_t n_packed, cap_packed;
+    pthread_mutex_t lock;
+};
+
+/* fuse.c */
+rc_status rc_plan_fuse(const rc_model *m, rc_plan *p, rc_error *err);
+/* lower.c: everything but the arena's memory */
+rc_status rc_plan_lower(rc_model *m, rc_plan *p, rc_error *err);
+int32_t rc_plan_buffer(rc_plan *p, int64_t bytes, int32_t first); /* -1: no memory */
+/* select.c */
+const rc_conv_kernel *rc_select_conv(const rc_conv_kernel *const *list, const rc_conv_shape *s);
+rc_conv_shape rc_conv_shape_of(const rc_attrs *a, const rc_shape *xs, const rc_shape *y);
+bool rc_reference_only(void); /* REIDC_REF=1 */
+/* Fills run, kernel, conv, call and tmp of the forward (or again) step of a unit; adds a packing
+ * step before it where it needs one. The step's refs are set. */
+rc_status rc_select_forward(rc_model *m, rc_plan *p, rc_step step, rc_error *err);
+rc_status rc_select_backward(rc_model *m, rc_plan *p, rc_step step, rc_error *err);
+rc_status rc_plan_add_step(rc_plan *p, const rc_step *step, rc_error *err);
+void rc_packed_make(const rc_model *m, rc_packed *packed);
+/* memory.c */
+rc_status rc_plan_place(rc_plan *p, rc_error *err);
+/* model.c */
+rc_status rc_model_plan(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err);
+rc_status rc_plan_new(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err);
+void rc_plan_free(rc_plan *p);
+rc_status rc_model_need_gradients(rc_model *m, rc_error *err);
+
+#endif

@@ -1,0 +1,362 @@
+/* The kernel of every step: convolutions from the lists of cpu/cpu.h (with a packing step before
+ * them), other operations from cpu/fast.h, and the plain C of csrc/ops where nothing else takes
+ * the shape, in double models, or with REIDC_REF=1. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan/plan.h"
+
+bool
+rc_reference_only(void)
+{
+    const char *wish = getenv("REIDC_REF");
+    return wish && !strcmp(wish, "1");
+}
+
+const rc_conv_kernel *
+rc_select_conv(const rc_conv_kernel *const *list, const rc_conv_shape *s)
+{
+    if (rc_reference_only()) {
+        return NULL;
+    }
+    for (; list && *list; list++) {
+        if (!(*list)->refuse(s)) {
+            return *list;
+        }
+    }
+    return NULL;
+}
+
+rc_conv_shape
+rc_conv_shape_of(const rc_attrs *a, const rc_shape *xs, const rc_shape *y)
+{
+    return (rc_conv_shape){
+        .n = xs[0].d[0], .c = xs[0].d[1], .h = xs[0].d[2], .w = xs[0].d[3],
+        .k = y->d[1], .oh = y->d[2], .ow = y->d[3],
+        .kh = (int32_t)xs[1].d[2], .kw = (int32_t)xs[1].d[3],
+        .stride = (int32_t)a->stride, .pad = (int32_t)a->pad, .groups = (int32_t)a->groups,
+    };
+}
+
+rc_status
+rc_plan_add_step(rc_plan *p, const rc_step *step, rc_error *err)
+{
+    if (p->n_steps == p->cap_steps) {
+        int32_t wanted = p->cap_steps ? 2 * p->cap_steps : 256;
+        rc_step *bigger = rc_alloc(wanted, sizeof *bigger);
+        if (!bigger) {
+            return rc_fail(err, RC_MEMORY, "out of memory while planning");
+        }
+        if (p->n_steps) {
+            memcpy(bigger, p->steps, (size_t)p->n_steps * sizeof *bigger);
+        }
+        rc_free(p->steps);
+        p->steps = bigger;
+        p->cap_steps = wanted;
+    }
+    p->steps[p->n_steps++] = *step;
+    return RC_OK;
+}
+
+static rc_status
+add_scratch(rc_plan *p, rc_step *step, int64_t bytes, rc_error *err)
+{
+    if (bytes > 0) {
+        int32_t buffer = rc_plan_buffer(p, bytes, p->n_steps);
+        if (buffer < 0) {
+            return rc_fail(err, RC_MEMORY, "out of memory while planning");
+        }
+        step->tmp = (rc_ref){RC_REF_BUFFER, buffer};
+    }
+    return RC_OK;
+}
+
+/* ---- convolution steps ------------------------------------------------------------------ */
+
+static void
+conv_pack(const rc_call *call)
+{
+    const rc_conv_step *s = call->extra;
+    s->kernel->pack(&s->shape, call->x[1], NULL, call->y, call->threads);
+}
+
+static void
+conv_forward(const rc_call *call)
+{
+    const rc_conv_step *s = call->extra;
+    const float *weights = call->x[1];
+    rc_epilogue e = {
+        .bias = s->folded ? weights + s->packed : call->x[2],
+        .residual = call->n_in > 3 ? call->x[3] : NULL,
+        .act = (rc_act)call->attrs->act,
+        .slope = (float)call->attrs->slope,
+    };
+    s->kernel->run(&s->shape, call->x[0], weights, &e, false, call->y, call->tmp, call->threads);
+}
+
+static void
+conv_backward_x(const rc_call *call)
+{
+    const rc_conv_step *s = call->extra;
+    s->kernel->run(&s->shape, call->dy, call->x[1], NULL, call->add[0], call->dx[0], call->tmp,
+                   call->threads);
+}
+
+static void
+conv_backward_w(const rc_call *call)
+{
+    const rc_conv_step *s = call->extra;
+    s->kernel->run(&s->shape, call->dy, call->x[0], NULL, call->add[1], call->dx[1], call->tmp,
+                   call->threads);
+}
+
+static void
+conv_backward_bias(const rc_call *call)
+{
+    rc_column_sums(call->dy, call->ys.d[0] * call->ys.d[2] * call->ys.d[3], call->ys.d[1],
+                   call->add[2], call->dx[2], call->tmp, call->threads);
+}
+
+/* Scale and shift of the folded batch norm, then the packing with that scale; the shifted bias
+ * goes behind the packed weights. */
+void
+rc_packed_make(const rc_model *m, rc_packed *packed)
+{
+    const rc_conv_step *s = &packed->conv;
+    const rc_graph *g = m->graph;
+    const float *w = m->data[g->values[packed->weight].index];
+    if (!s->folded) {
+        s->kernel->pack(&s->shape, w, NULL, packed->data, m->info.threads);
+        return;
+    }
+    const float *norm[4], *bias = NULL;
+    for (int i = 0; i < 4; i++) {
+        norm[i] = m->data[g->values[packed->norm[i]].index];
+    }
+    if (packed->bias != RC_NONE) {
+        bias = m->data[g->values[packed->bias].index];
+    }
+    float *shift = packed->data + s->packed, *scale = shift + s->shape.k;
+    for (int64_t k = 0; k < s->shape.k; k++) {
+        double f = norm[0][k] / __builtin_sqrt((double)norm[3][k] + packed->norm_eps);
+        scale[k] = (float)f;
+        shift[k] = (float)(norm[1][k] + ((bias ? bias[k] : 0.0) - norm[2][k]) * f);
+    }
+    s->kernel->pack(&s->shape, w, scale, packed->data, m->info.threads);
+}
+
+/* The model's packed copy for this unit, made or found; its place in m->packed, or -1. */
+static int32_t
+packed_for(rc_model *m, const rc_unit *u, const rc_conv_step *conv)
+{
+    for (int32_t i = 0; i < m->n_packed; i++) {
+        const rc_packed *q = &m->packed[i];
+        if (q->weight == u->node.in[1] && q->conv.kernel == conv->kernel
+            && q->conv.packed == conv->packed && q->conv.folded == conv->folded) {
+            return i;
+        }
+    }
+    if (m->n_packed == m->cap_packed) {
+        int32_t wanted = m->cap_packed ? 2 * m->cap_packed : 64;
+        rc_packed *bigger = rc_alloc(wanted, sizeof *bigger);
+        if (!bigger) {
+            return -1;
+        }
+        if (m->n_packed) {
+            memcpy(bigger, m->packed, (size_t)m->n_packed * sizeof *bigger);
+        }
+        rc_free(m->packed);
+        m->packed = bigger;
+        m->cap_packed = wanted;
+    }
+    rc_packed q = {.weight = u->node.in[1],
+                   .bias = u->node.n_in > 2 ? u->node.in[2] : RC_NONE,
+                   .norm_eps = u->norm_eps,
+                   .conv = *conv,
+                   .version = UINT64_MAX};
+    memcpy(q.norm, u->norm, sizeof q.norm);
+    q.data = rc_alloc(conv->packed + (conv->folded ? 2 * conv->shape.k : 0), sizeof(float));
+    if (!q.data) {
+        return -1;
+    }
+    m->packed[m->n_packed] = q;
+    return m->n_packed++;
+}
+
+static rc_status
+pack_step(rc_plan *p, rc_step *step, rc_ref weight, rc_error *err)
+{
+    if (!step->conv.packed) {
+        return RC_OK;
+    }
+    rc_step pack = *step;
+    pack.pass = RC_PASS_PACK;
+    pack.run = conv_pack;
+    pack.kernel = "pack";
+    memset(pack.x, 0, sizeof pack.x);
+    memset(pack.dx, 0, sizeof pack.dx);
+    memset(pack.first_gradient, 0, sizeof pack.first_gradient);
+    pack.dy = pack.ws = pack.tmp = (rc_ref){0};
+    pack.x[1] = weight;
+    int32_t buffer = rc_plan_buffer(p, step->conv.packed * (int64_t)sizeof(float), p->n_steps);
+    if (buffer < 0) {
+        return rc_fail(err, RC_MEMORY, "out of memory while planning");
+    }
+    pack.y = step->x[1] = (rc_ref){RC_REF_BUFFER, buffer};
+    return rc_plan_add_step(p, &pack, err);
+}
+
+static rc_status
+conv_forward_step(rc_model *m, rc_plan *p, rc_step *step, const rc_conv_kernel *kernel,
+                  rc_error *err)
+{
+    const rc_unit *u = &p->units[step->unit];
+    step->run = conv_forward;
+    step->kernel = kernel->name;
+    step->conv = (rc_conv_step){
+        .kernel = kernel,
+        .shape = rc_conv_shape_of(&u->node.attrs, step->call.xs, &step->call.ys),
+        .folded = u->folded,
+        .norm_eps = u->norm_eps,
+    };
+    step->conv.packed = kernel->packed_size(&step->conv.shape);
+    if (p->spec.kind == RC_PLAN_EVAL && step->conv.packed) {
+        int32_t packed = packed_for(m, u, &step->conv);
+        if (packed < 0) {
+            return rc_fail(err, RC_MEMORY, "out of memory for packed weights");
+        }
+        step->x[1] = (rc_ref){RC_REF_PACKED, packed};
+    } else {
+        RC_TRY(pack_step(p, step, step->x[1], err));
+    }
+    int64_t scratch = kernel->scratch_size(&step->conv.shape, m->info.threads);
+    RC_TRY(add_scratch(p, step, scratch * (int64_t)sizeof(float), err));
+    return rc_plan_add_step(p, step, err);
+}
+
+rc_status
+rc_select_forward(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
+{
+    const rc_unit *u = &p->units[step.unit];
+    const rc_op *op = rc_op_table[u->node.op];
+    const bool is_double = m->real_size == sizeof(double);
+    const rc_attrs *a = &u->node.attrs;
+    step.run = op->forward[is_double];
+    step.kernel = "reference";
+    if (!is_double && u->node.op == RC_OP_conv2d) {
+        rc_conv_shape shape = rc_conv_shape_of(a, step.call.xs, &step.call.ys);
+        const rc_conv_kernel *kernel = rc_select_conv(rc_conv_fwd_kernels(), &shape);
+        if (kernel) {
+            return conv_forward_step(m, p, &step, kernel, err);
+        }
+    } else if (!is_double && !rc_reference_only()) {
+        const rc_fast_kernel *fast =
+            rc_fast_find(u->node.op, a, u->node.n_in, step.call.xs, &step.call.ys);
+        if (fast && fast->forward) {
+            step.run = fast->forward;
+            step.kernel = fast->name;
+            int64_t bytes = fast->tmp_size ? fast->tmp_size(a, step.call.xs, &step.call.ys, false,
+                                                            m->info.threads) : 0;
+            RC_TRY(add_scratch(p, &step, bytes, err));
+            return rc_plan_add_step(p, &step, err);
+        }
+    }
+    int64_t bytes = op->tmp_size ? op->tmp_size(a, step.call.xs, &step.call.ys, m->real_size,
+                                                false, m->info.threads) : 0;
+    RC_TRY(add_scratch(p, &step, bytes, err));
+    return rc_plan_add_step(p, &step, err);
+}
+
+/* ---- backward ------------------------------------------------------------------------------- */
+
+static rc_status
+reference_backward(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
+{
+    const rc_unit *u = &p->units[step.unit];
+    const rc_op *op = rc_op_table[u->node.op];
+    step.run = op->backward[m->real_size == sizeof(double)];
+    step.kernel = "reference";
+    int64_t bytes = op->tmp_size ? op->tmp_size(&u->node.attrs, step.call.xs, &step.call.ys,
+                                                m->real_size, true, m->info.threads) : 0;
+    RC_TRY(add_scratch(p, &step, bytes, err));
+    return rc_plan_add_step(p, &step, err);
+}
+
+/* The part of a convolution's backward step that serves input k alone. */
+static rc_step
+only_input(const rc_step *step, int k)
+{
+    rc_step part = *step;
+    for (int i = 0; i < RC_MAX_IN; i++) {
+        if (i != k) {
+            part.dx[i] = (rc_ref){0};
+            part.first_gradient[i] = false;
+        }
+    }
+    return part;
+}
+
+static rc_status
+conv_backward_part(rc_model *m, rc_plan *p, const rc_step *whole, int k, rc_error *err)
+{
+    const rc_unit *u = &p->units[whole->unit];
+    rc_step part = only_input(whole, k);
+    part.conv.shape = rc_conv_shape_of(&u->node.attrs, whole->call.xs, &whole->call.ys);
+    if (k == 2) {
+        part.run = conv_backward_bias;
+        part.kernel = "rc_column_sums";
+        int64_t rows = part.conv.shape.n * part.conv.shape.oh * part.conv.shape.ow;
+        int64_t bytes = rc_column_sums_scratch(rows, part.conv.shape.k) * (int64_t)sizeof(float);
+        RC_TRY(add_scratch(p, &part, bytes, err));
+        return rc_plan_add_step(p, &part, err);
+    }
+    const rc_conv_kernel *kernel =
+        rc_select_conv(k == 0 ? rc_conv_bwd_x_kernels() : rc_conv_bwd_w_kernels(),
+                       &part.conv.shape);
+    if (!kernel) {
+        return reference_backward(m, p, part, err);
+    }
+    part.conv.kernel = kernel;
+    part.kernel = kernel->name;
+    part.run = k == 0 ? conv_backward_x : conv_backward_w;
+    if (k == 0) {
+        part.conv.packed = kernel->packed_size(&part.conv.shape);
+        part.x[0] = (rc_ref){0};
+        RC_TRY(pack_step(p, &part, part.x[1], err));
+    } else {
+        part.x[1] = (rc_ref){0};
+    }
+    int64_t scratch = kernel->scratch_size(&part.conv.shape, m->info.threads);
+    RC_TRY(add_scratch(p, &part, scratch * (int64_t)sizeof(float), err));
+    return rc_plan_add_step(p, &part, err);
+}
+
+rc_status
+rc_select_backward(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
+{
+    const rc_unit *u = &p->units[step.unit];
+    const rc_attrs *a = &u->node.attrs;
+    if (m->real_size == sizeof(double) || rc_reference_only()) {
+        return reference_backward(m, p, step, err);
+    }
+    if (u->node.op == RC_OP_conv2d) {
+        static const int order[3] = {1, 2, 0}; /* weights first: dx may then take dy's place */
+        for (int i = 0; i < 3; i++) {
+            if (step.dx[order[i]].kind != RC_REF_NONE) {
+                RC_TRY(conv_backward_part(m, p, &step, order[i], err));
+            }
+        }
+        return RC_OK;
+    }
+    const rc_fast_kernel *fast =
+        rc_fast_find(u->node.op, a, u->node.n_in, step.call.xs, &step.call.ys);
+    if (!fast || !fast->backward) {
+        return reference_backward(m, p, step, err);
+    }
+    step.run = fast->backward;
+    step.kernel = fast->name;
+    int64_t bytes = fast->tmp_size ? fast->tmp_size(a, step.call.xs, &step.call.ys, true,
+                                                    m->info.threads) : 0;
+    RC_TRY(add_scratch(p, &step, bytes, err));
+    return rc_plan_add_step(p, &step, err);
+}
