@@ -106,7 +106,7 @@ typedef struct rc_plan {
     int32_t images_buffer, labels_buffer, planes_buffer;
     int64_t arena_bytes;
     char *arena;          /* NULL until the plan runs */
-    bool resolved;        /* pointers of the calls are set for `arena` */
+    bool *untouched;      /* per state entry: no step writes its gradient */
     uint64_t used;        /* clock of the model's cache */
 } rc_plan;
 
@@ -155,13 +155,17 @@ bool rc_reference_only(void); /* REIDC_REF=1 */
 rc_status rc_select_forward(rc_model *m, rc_plan *p, rc_step step, rc_error *err);
 rc_status rc_select_backward(rc_model *m, rc_plan *p, rc_step step, rc_error *err);
 rc_status rc_plan_add_step(rc_plan *p, const rc_step *step, rc_error *err);
-void rc_packed_make(const rc_model *m, rc_packed *packed);
+int64_t rc_packed_floats(const rc_packed *packed);
+void rc_packed_make(const rc_model *m, rc_packed *packed); /* packed->data is there */
 /* memory.c */
 rc_status rc_plan_place(rc_plan *p, rc_error *err);
 /* model.c */
 rc_status rc_model_plan(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err);
 rc_status rc_plan_new(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err);
 void rc_plan_free(rc_plan *p);
-rc_status rc_model_need_gradients(rc_model *m, rc_error *err);
+rc_status rc_model_need_gradients(rc_model *m, rc_error *err); /* allocated, not zeroed */
+/* run.c */
+rc_status rc_plan_ready(rc_model *m, rc_plan *p, rc_error *err); /* arena, pointers, packing */
+void *rc_plan_value(const rc_plan *p, rc_value v); /* NULL: not in this plan's memory */
 
 #endif

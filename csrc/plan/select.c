@@ -117,6 +117,12 @@ conv_backward_bias(const rc_call *call)
                    call->add[2], call->dx[2], call->tmp, call->threads);
 }
 
+int64_t
+rc_packed_floats(const rc_packed *packed)
+{
+    return packed->conv.packed + (packed->conv.folded ? 2 * packed->conv.shape.k : 0);
+}
+
 /* Scale and shift of the folded batch norm, then the packing with that scale; the shifted bias
  * goes behind the packed weights. */
 void
@@ -175,10 +181,6 @@ packed_for(rc_model *m, const rc_unit *u, const rc_conv_step *conv)
                    .conv = *conv,
                    .version = UINT64_MAX};
     memcpy(q.norm, u->norm, sizeof q.norm);
-    q.data = rc_alloc(conv->packed + (conv->folded ? 2 * conv->shape.k : 0), sizeof(float));
-    if (!q.data) {
-        return -1;
-    }
     m->packed[m->n_packed] = q;
     return m->n_packed++;
 }

@@ -1,0 +1,161 @@
+/* Plans in words: what will run, with which kernel, and what it holds. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "plan/plan.h"
+
+static rc_status
+plan_for(rc_model *m, int64_t batch, bool training, rc_plan **out, rc_error *err)
+{
+    rc_plan_spec spec = {.n = batch};
+    if (batch < 1 || batch > 1 << 20) {
+        return rc_fail(err, RC_ARGUMENT, "batch: expected 1 or more, got %lld", (long long)batch);
+    }
+    spec.kind = !training ? RC_PLAN_EVAL : m->info.has_loss ? RC_PLAN_LOSS : RC_PLAN_TRAIN;
+    spec.input_gradient = spec.kind == RC_PLAN_TRAIN;
+    return rc_plan_new(m, &spec, out, err);
+}
+
+rc_status
+rc_model_memory(rc_model *m, int64_t batch, bool training, rc_plan_bytes *out, rc_error *err)
+{
+    const rc_graph *g = m->graph;
+    rc_plan *p = NULL;
+    rc_model_lock(m);
+    rc_status status = plan_for(m, batch, training, &p, err);
+    if (status == RC_OK) {
+        *out = (rc_plan_bytes){0};
+        for (int32_t i = 0; i < g->n_states; i++) {
+            int64_t bytes = rc_shape_count(&g->states[i].shape) * (int64_t)m->real_size;
+            out->weights += bytes;
+            out->gradients += training && g->states[i].kind != RC_STATE_BUFFER ? bytes : 0;
+        }
+        for (int32_t s = 0; s < p->n_steps; s++) {
+            const rc_step *step = &p->steps[s];
+            int64_t bytes =
+                step->tmp.kind == RC_REF_BUFFER ? p->buffers[step->tmp.index].bytes : 0;
+            out->workspace = bytes > out->workspace ? bytes : out->workspace;
+            if (step->x[1].kind == RC_REF_PACKED) {
+                out->packed += rc_packed_floats(&m->packed[step->x[1].index])
+                               * (int64_t)sizeof(float);
+            }
+        }
+        out->activations = p->arena_bytes - out->workspace;
+        rc_plan_free(p);
+    }
+    rc_model_unlock(m);
+    return status;
+}
+
+typedef struct text {
+    char *data;
+    size_t length, capacity;
+} text;
+
+static bool RC_PRINTF(2, 3)
+append(text *t, const char *format, ...)
+{
+    char line[512];
+    va_list args;
+    va_start(args, format);
+    int length = vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    size_t take = length < 0 ? 0 : (size_t)length < sizeof line ? (size_t)length : sizeof line - 1;
+    if (t->length + take + 1 > t->capacity) {
+        size_t wanted = 2 * (t->length + take + 1) + 4096;
+        char *bigger = rc_alloc((int64_t)wanted, 1);
+        if (!bigger) {
+            return false;
+        }
+        if (t->length) {
+            memcpy(bigger, t->data, t->length);
+        }
+        rc_free(t->data);
+        t->data = bigger;
+        t->capacity = wanted;
+    }
+    memcpy(t->data + t->length, line, take);
+    t->length += take;
+    t->data[t->length] = 0;
+    return true;
+}
+
+static const char *
+pass_name(rc_pass pass)
+{
+    static const char *const names[] = {"pack", "forward", "again", "backward", "seed", "commit"};
+    return names[pass];
+}
+
+/* The name users know a unit by: that of its weight, or of its output. */
+static void
+unit_name(const rc_model *m, const rc_unit *u, char out[RC_NAME])
+{
+    const rc_graph *g = m->graph;
+    out[0] = 0;
+    for (int k = 1; k < u->node.n_in; k++) {
+        rc_value v = u->node.in[k];
+        if (v != RC_NONE && g->values[v].kind == RC_VALUE_STATE) {
+            snprintf(out, RC_NAME, "%s", g->states[g->values[v].index].name);
+            char *dot = strrchr(out, '.');
+            if (dot) {
+                *dot = 0;
+            }
+            return;
+        }
+    }
+    snprintf(out, RC_NAME, "%s", g->values[u->node.out].name);
+}
+
+static bool
+describe_step(const rc_model *m, const rc_plan *p, int32_t i, text *t)
+{
+    const rc_step *s = &p->steps[i];
+    char name[RC_NAME] = "", shape[64] = "1";
+    const char *op = "seed";
+    double macs = 0;
+    int64_t bytes = 0;
+    if (s->unit >= 0) {
+        const rc_unit *u = &p->units[s->unit];
+        const rc_op *rules = rc_op_table[u->node.op];
+        unit_name(m, u, name);
+        op = rules->name;
+        rc_shape_text(&s->call.ys, shape);
+        if (rules->macs && (s->pass == RC_PASS_FORWARD || s->pass == RC_PASS_BACKWARD)) {
+            macs = rules->macs(&u->node.attrs, s->call.xs, &s->call.ys, false);
+        }
+    }
+    if (s->y.kind == RC_REF_BUFFER) {
+        bytes = p->buffers[s->y.index].bytes;
+    }
+    return append(t, "%4d %-8s %-14s %-34s %-20s %10.2f MiB %10.1f MMAC  %s\n", (int)i,
+                  pass_name(s->pass), op, name, shape, (double)bytes / 1048576, macs / 1e6,
+                  s->kernel);
+}
+
+rc_status
+rc_model_plan_text(rc_model *m, int64_t batch, bool training, char **out, rc_error *err)
+{
+    rc_plan *p = NULL;
+    text t = {0};
+    rc_model_lock(m);
+    rc_status status = plan_for(m, batch, training, &p, err);
+    if (status == RC_OK) {
+        bool there = append(&t, "%s, batch %lld, %s: %d steps, %.1f MiB in one arena\n", m->system,
+                            (long long)batch, training ? "training" : "evaluation",
+                            (int)p->n_steps, (double)p->arena_bytes / 1048576);
+        for (int32_t i = 0; there && i < p->n_steps; i++) {
+            there = describe_step(m, p, i, &t);
+        }
+        if (!there) {
+            rc_free(t.data);
+            status = rc_fail(err, RC_MEMORY, "out of memory while describing the plan");
+        } else {
+            *out = t.data;
+        }
+        rc_plan_free(p);
+    }
+    rc_model_unlock(m);
+    return status;
+}
