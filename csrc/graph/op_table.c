@@ -1,8 +1,7 @@
 /* The table of operations, from op_list.h: index is the rc_op_id. */
 #include "graph/op.h"
 
-/* Weak while operations land one by one: those that are not there are NULL. */
-#define DECLARE(name) extern const rc_op rc_op_##name __attribute__((weak));
+#define DECLARE(name) extern const rc_op rc_op_##name;
 RC_OP_LIST(DECLARE)
 #undef DECLARE
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "data/data.h"
+#include "graph/labels.h"
 #include "plan/plan.h"
 #include "train/optim.h"
 
@@ -565,22 +566,10 @@ done:
 static rc_status
 check_labels(const rc_model *m, const int64_t *labels, int64_t n, rc_error *err)
 {
-    bool several = false;
     if (!m->info.has_loss) {
         return rc_fail(err, RC_ARGUMENT, "loss: this network was built without losses");
     }
-    for (int64_t i = 0; i < n; i++) {
-        if (labels[i] < 0 || (m->info.classes && labels[i] >= m->info.classes)) {
-            return rc_fail(err, RC_ARGUMENT, "labels: expected 0 to %lld, got %lld at place %lld",
-                           (long long)m->info.classes - 1, (long long)labels[i], (long long)i);
-        }
-        several |= labels[i] != labels[0];
-    }
-    if (m->info.needs_two_identities && !several) {
-        return rc_fail(err, RC_ARGUMENT,
-                       "labels: the triplet loss needs 2 identities or more in a batch, got one");
-    }
-    return RC_OK;
+    return rc_labels_check(labels, n, m->info.classes, m->info.needs_two_identities, err);
 }
 
 int
