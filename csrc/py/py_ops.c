@@ -118,7 +118,7 @@ static const rc_op *
 find_op(const char *name, rc_op_id *id)
 {
     for (int i = 0; i < RC_OP_COUNT; i++) {
-        if (rc_op_table[i] && strcmp(rc_op_table[i]->name, name) == 0) {
+        if (strcmp(rc_op_table[i]->name, name) == 0) {
             *id = (rc_op_id)i;
             return rc_op_table[i];
         }
@@ -546,13 +546,11 @@ op_names(PyObject *self, PyObject *Py_UNUSED(none))
     (void)self;
     PyObject *list = PyList_New(0);
     for (int i = 0; list && i < RC_OP_COUNT; i++) {
-        if (rc_op_table[i]) {
-            PyObject *text = PyUnicode_FromString(rc_op_table[i]->name); /* new */
-            if (!text || PyList_Append(list, text) < 0) {
-                Py_CLEAR(list);
-            }
-            Py_XDECREF(text);
+        PyObject *text = PyUnicode_FromString(rc_op_table[i]->name); /* new */
+        if (!text || PyList_Append(list, text) < 0) {
+            Py_CLEAR(list);
         }
+        Py_XDECREF(text);
     }
     return list;
 }
