@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define GUARD 256       /* bytes before and after each buffer */
-#define GUARD_BYTE 0xA5
+#define GUARD_BYTE 0xFF /* NaN: what is read from there shows too */
 
 /* ---- buffers with guard zones ------------------------------------------------------------- */
 

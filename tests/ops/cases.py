@@ -144,6 +144,13 @@ def ref_batch_norm(x, attrs, training):
     return act(y, attrs)
 
 
+def running_statistics(x, attrs):
+    v, momentum = x[0], attrs["momentum"]
+    axes = (0, 2, 3) if v.ndim == 4 else (0,)
+    return [(1 - momentum) * x[3] + momentum * v.mean(axes),
+            (1 - momentum) * x[4] + momentum * v.var(axes, ddof=1)]
+
+
 def batch_norm_inputs(rng, shapes):
     """Means off zero; all but the last channels' values have a deviation of order 1."""
     c = shapes[0][1]
@@ -160,7 +167,7 @@ def bn(shape, attrs=None, training=True, residual=False, **more):
     c, m = shape[1], int(np.prod(shape)) // shape[1]
     case("batch_norm", {"eps": 1e-5, "momentum": 0.1, **(attrs or {})},
          [shape, (c,), (c,), (c,), (c,)] + ([shape] if residual else []), ref_batch_norm,
-         training=training, inputs=batch_norm_inputs, terms=m,
+         training=training, inputs=batch_norm_inputs, terms=m, state_ref=running_statistics,
          label="residual" if residual else "", **more)
 
 
@@ -328,6 +335,50 @@ for mode in (0, 1):
          numeric=False, training=True, terms=131)
 wrong("channel_pool", {}, [(2, 3)], ["x"])
 wrong("channel_pool", {"mode": -1}, [(2, 3, 4, 4)], ["mode"])
+
+
+# Ties: the first place in raster order, the lowest channel.
+
+def few_values(rng, shapes):
+    return [rng.integers(0, 3, s).astype(np.float64) for s in shapes]
+
+
+def first_of_window(x, attrs, dy):
+    kernel, stride, pad = attrs["kernel"], attrs["stride"], attrs.get("pad", 0)
+    dx = np.zeros(x[0].shape)
+    won = windows(x[0], attrs, -np.inf).argmax(-1)  # NumPy's argmax: the first
+    for n, c, i, j in np.ndindex(*dy.shape):
+        y, z = np.divmod(won[n, c, i, j], kernel)
+        dx[n, c, i * stride + y - pad, j * stride + z - pad] += dy[n, c, i, j]
+    return [dx]
+
+
+def first_of_region(x, attrs, dy):
+    v, dx = x[0], np.zeros(x[0].shape)
+    part = v[:, :, attrs["from"]:attrs["to"]]
+    won = part.reshape(*v.shape[:2], -1).argmax(-1)
+    for n, c in np.ndindex(*dy.shape):
+        y, z = np.divmod(won[n, c], v.shape[3])
+        dx[n, c, attrs["from"] + y, z] = dy[n, c]
+    return [dx]
+
+
+def lowest_channel(x, attrs, dy):
+    return [np.where(np.arange(x[0].shape[1])[:, None, None]
+                     == x[0].argmax(1)[:, None], dy, 0)]
+
+
+for c in (3, 70):
+    for a in ({"kernel": 3, "stride": 2, "pad": 1}, {"kernel": 2, "stride": 2},
+              {"kernel": 4, "stride": 4}):
+        case("max_pool2d", a, [(2, c, 9, 8)], ref_max_pool2d, inputs=few_values,
+             grad_ref=first_of_window, training=True, label="ties")
+    case("region_pool", {"mode": 1, "from": 1, "to": 4}, [(2, c, 5, 3)], ref_region_pool,
+         inputs=few_values, grad_ref=first_of_region, training=True, label="ties")
+    case("channel_pool", {"mode": 1}, [(2, c, 5, 3)], ref_channel_pool, inputs=few_values,
+         grad_ref=lowest_channel, training=True, label="ties")
+case("channel_pool", {"mode": 1}, [(1, 512, 3, 3)], ref_channel_pool, inputs=few_values,
+     grad_ref=lowest_channel, training=True, label="ties")
 
 
 # ---- rearranging -----------------------------------------------------------------------------
