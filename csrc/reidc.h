@@ -10,6 +10,7 @@
 #include "eval/eval.h"
 #include "graph/labels.h"
 #include "graph/op.h"
+#include "io/io.h"
 #include "nets/build.h"
 #include "plan/model.h"
 #include "synth/synth.h"

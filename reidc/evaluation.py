@@ -6,6 +6,7 @@ index; gallery images with id -1, or with the query's id and camera, do not coun
 match stay as negatives; queries without a match are left out and named.
 """
 from reidc import _core
+from reidc._core import ArgumentError, ArgumentTypeError
 
 AP_KINDS = ("precision", "trapezoid")
 
@@ -14,33 +15,33 @@ def _threads(threads):
     if threads is None:
         return _core.config()["threads"]
     if isinstance(threads, bool) or not isinstance(threads, int):
-        raise TypeError(f"threads: expected an integer or None, got {type(threads).__name__}")
+        raise ArgumentTypeError(f"threads: expected an integer or None, got {type(threads).__name__}")
     if threads < 1:
-        raise ValueError(f"threads: expected at least 1, got {threads}")
+        raise ArgumentError(f"threads: expected at least 1, got {threads}")
     return min(threads, 256)
 
 
 def _trapezoid(ap):
     if ap not in AP_KINDS:
-        raise ValueError(f"ap: expected 'precision' or 'trapezoid', got {ap!r}")
+        raise ArgumentError(f"ap: expected 'precision' or 'trapezoid', got {ap!r}")
     return ap == "trapezoid"
 
 
 def _seed(seed):
     if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        raise TypeError(f"seed: expected an integer, got {type(seed).__name__}")
+        raise ArgumentTypeError(f"seed: expected an integer, got {type(seed).__name__}")
     seed = seed.__index__()
     if not 0 <= seed < 2**64:
-        raise ValueError(f"seed: expected 0..2^64-1, got {seed}")
+        raise ArgumentError(f"seed: expected 0..2^64-1, got {seed}")
     return seed
 
 
 def _max_rank(max_rank, gallery):
     if isinstance(max_rank, bool) or not hasattr(max_rank, "__index__"):
-        raise TypeError(f"max_rank: expected an integer, got {type(max_rank).__name__}")
+        raise ArgumentTypeError(f"max_rank: expected an integer, got {type(max_rank).__name__}")
     max_rank = max_rank.__index__()
     if max_rank < 1:
-        raise ValueError(f"max_rank: expected at least 1, got {max_rank}")
+        raise ArgumentError(f"max_rank: expected at least 1, got {max_rank}")
     return max(1, min(max_rank, gallery))
 
 
@@ -53,7 +54,7 @@ def compute_distance_matrix(query, gallery, metric="euclidean", *, threads=None)
     keep their digits. TypeError: dtype; ValueError: shapes, an unknown metric, NaN or infinity.
     """
     if not isinstance(metric, str):
-        raise TypeError(f"metric: expected 'euclidean' or 'cosine', got {type(metric).__name__}")
+        raise ArgumentTypeError(f"metric: expected 'euclidean' or 'cosine', got {type(metric).__name__}")
     return _core._compute_distance_matrix(query, gallery, metric, _threads(threads))
 
 
@@ -107,7 +108,7 @@ class Evaluation:
     def rank(self, k):
         """CMC at k: the share of queries with a match among their first k, k = 1.. ."""
         if not 1 <= k <= len(self.cmc):
-            raise ValueError(f"k: expected 1..{len(self.cmc)}, got {k}")
+            raise ArgumentError(f"k: expected 1..{len(self.cmc)}, got {k}")
         return float(self.cmc[k - 1])
 
     def interval(self, metric="mAP", level=0.95, repeats=2000, seed=0):
@@ -120,7 +121,7 @@ class Evaluation:
         if metric not in ("mAP", "mINP"):
             text = str(metric).removeprefix("rank-")
             if isinstance(metric, bool) or not text.isdigit() or int(text) < 1:
-                raise ValueError(f"metric: expected 'mAP', 'mINP', 'rank-k' or k, got {metric!r}")
+                raise ArgumentError(f"metric: expected 'mAP', 'mINP', 'rank-k' or k, got {metric!r}")
             k, metric = int(text), "cmc"
         return _core._rank_interval(self._result, metric, k, float(level), int(repeats),
                                     _seed(seed), self._threads)
@@ -198,6 +199,6 @@ def _circumstances():
 
     import reidc
 
-    return {"reidc": reidc.__version__, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "python": platform.python_version(), "numpy": numpy.__version__,
-            "platform": platform.platform(), "config": _core.config()}
+    return {"reidc": reidc.__version__, "python": platform.python_version(), "numpy": numpy.__version__,
+            "platform": platform.platform(), "config": _core.config(),
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

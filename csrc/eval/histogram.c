@@ -1,6 +1,7 @@
 /* The colour histogram that a trained network is compared with: 8 x 8 x 8 bins of RGB, square
- * root, unit length (spec/synthetic.md 10, hardness). The counts of an image add up to its number of pixels, so
- * sqrt(count / pixels) has unit length already. Called by the demo and by reidc.evaluation. */
+ * root, unit length (spec/synthetic.md 10, hardness). The counts of an image add up to its number
+ * of pixels, so sqrt(count / pixels) has unit length already. Called by the demo and by
+ * reidc.evaluation. */
 #include "eval/eval.h"
 
 #include <math.h>

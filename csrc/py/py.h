@@ -22,6 +22,9 @@
     X(cpu) \
     X(data) \
     X(eval) \
+#define RC_PY_PARTS(X) \
+    X(base) \
+    X(io) \
     X(ops) \
     X(synth)
 

@@ -319,7 +319,8 @@ result_get(PyObject *tuple, rc_rank_result *result, int64_t *queries)
         if (i == 0) {
             *queries = PyArray_DIM(array, 0);
         }
-        if (PyArray_DIM(array, 0) != *queries || (two && PyArray_DIM(array, 1) != RC_CUHK03_DRAWS)) {
+        if (PyArray_DIM(array, 0) != *queries
+            || (two && PyArray_DIM(array, 1) != RC_CUHK03_DRAWS)) {
             goto bad;
         }
         data[i] = PyArray_DATA(array);

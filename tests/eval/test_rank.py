@@ -1,4 +1,4 @@
-"""evaluate_rank and the streamed evaluation against the definition, on thousands of random cases."""
+"""evaluate_rank and the streamed evaluation against the definition, on thousands of cases."""
 import signal
 import subprocess
 import sys
