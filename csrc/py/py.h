@@ -22,8 +22,6 @@
     X(cpu) \
     X(data) \
     X(eval) \
-#define RC_PY_PARTS(X) \
-    X(base) \
     X(io) \
     X(ops) \
     X(synth)
