@@ -110,6 +110,17 @@ wanted_inputs(const facts *f, const rc_unit *u)
     return wanted;
 }
 
+/* What a unit's backward reads; an operation without the rule needs nothing but dy and ws. */
+static uint32_t
+reads_of(const facts *f, int32_t u, uint32_t wanted)
+{
+    const rc_unit *unit = &f->p->units[u];
+    const rc_op *op = rules(unit);
+    return op->reads ? op->reads(&unit->node.attrs, unit->node.n_in, unit_shapes(f->p, u), wanted,
+                                 trains(f->p))
+                     : 0;
+}
+
 static void
 mark_flows(facts *f)
 {
@@ -140,8 +151,7 @@ mark_flows(facts *f)
                 f->flows[unit->node.in[k]] = true;
             }
         }
-        uint32_t reads = rules(unit)->reads(&unit->node.attrs, unit->node.n_in,
-                                            unit_shapes(p, u), wanted, trains(p));
+        uint32_t reads = reads_of(f, u, wanted);
         for (int k = 0; k < unit->node.n_in; k++) {
             if ((reads >> k & 1) && unit->node.in[k] != RC_NONE) {
                 f->kept[unit->node.in[k]] = true;
@@ -156,11 +166,8 @@ mark_flows(facts *f)
 static bool
 reads_own_output(const facts *f, int32_t u)
 {
-    const rc_unit *unit = &f->p->units[u];
     return f->backward[u]
-           && (rules(unit)->reads(&unit->node.attrs, unit->node.n_in, unit_shapes(f->p, u),
-                                  wanted_inputs(f, unit), trains(f->p))
-               & RC_READS_Y);
+           && (reads_of(f, u, wanted_inputs(f, &f->p->units[u])) & RC_READS_Y);
 }
 
 static bool can_recompute(facts *f, rc_value v);
@@ -351,10 +358,8 @@ lower_backward(facts *f, int32_t u, rc_error *err)
 {
     rc_plan *p = f->p;
     const rc_unit *unit = &p->units[u];
-    const rc_op *op = rules(unit);
     uint32_t wanted = wanted_inputs(f, unit);
-    uint32_t reads = op->reads(&unit->node.attrs, unit->node.n_in, unit_shapes(p, u), wanted,
-                               trains(p));
+    uint32_t reads = reads_of(f, u, wanted);
     rc_value out = unit->node.out;
     if (unit->node.op == RC_OP_view && p->gradient_buffer[unit->node.in[0]] < 0
         && f->producer[unit->node.in[0]] >= 0) {
