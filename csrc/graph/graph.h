@@ -129,6 +129,7 @@ typedef struct rc_graph {
 
 rc_graph *rc_graph_new(void);
 void rc_graph_free(rc_graph *g);
+rc_graph *rc_graph_copy(const rc_graph *g); /* NULL: out of memory (graph/copy.c) */
 
 /* Inputs. Images n x c x h x w; labels n (int64); planes n x 4 (int64). */
 rc_value rc_graph_images(rc_graph *g, int64_t c, int64_t h, int64_t w);

@@ -3,6 +3,9 @@
  * usual kinds. */
 #include "py/py.h"
 
+#include <stdarg.h>
+#include <stdio.h>
+
 #define KINDS(X)                                                   \
     X(RC_ARGUMENT, "ArgumentError", &PyExc_ValueError)             \
     X(RC_TYPE, "ArgumentTypeError", &PyExc_TypeError)              \
@@ -74,4 +77,15 @@ rc_py_raise(rc_status status, const rc_error *err)
     }
     PyErr_SetString(type ? type : PyExc_RuntimeError, text);
     return NULL;
+}
+
+PyObject *
+rc_py_fail(rc_status status, const char *format, ...)
+{
+    rc_error err = {.code = status};
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err.text, sizeof err.text, format, args);
+    va_end(args);
+    return rc_py_raise(status, &err);
 }

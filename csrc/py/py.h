@@ -23,6 +23,9 @@
     X(data) \
     X(eval) \
     X(io) \
+    X(network) \
+    X(optim) \
+    X(graph) \
     X(ops) \
     X(synth)
 
@@ -34,6 +37,8 @@ RC_PY_PARTS(RC_PY_DECLARE)
 int rc_py_add_errors(PyObject *module);
 /* Raise what `status` and `err` say (an exception already set by a callback stays). NULL. */
 PyObject *rc_py_raise(rc_status status, const rc_error *err);
+/* The same with the words given here. NULL. */
+PyObject *rc_py_fail(rc_status status, const char *format, ...) RC_PRINTF(2, 3);
 
 /* ---- arrays.c: NumPy in, NumPy out --------------------------------------------------------
  * Each rc_py_array_* returns a new reference to an aligned C-contiguous array of the type

@@ -1,0 +1,172 @@
+/* What the files of reidc._core.Network share (py_network.c: the type; py_run.c: embed, forward,
+ * backward, loss, train_step; py_images.c: arguments; py_state.c: weights; py_describe.c: what
+ * it is; py_optim.c: optimisers on it; py_graph.c: networks from the Python builder). */
+#ifndef RC_PY_NETWORK_H
+#define RC_PY_NETWORK_H
+
+#include "py/py.h"
+
+/* A model with those who need it alive: its Network, optimisers, and NumPy views of weights
+ * (which outlive the Network object without keeping it in a reference cycle). */
+typedef struct rc_py_model {
+    Py_ssize_t references;   /* changed under the interpreter lock only */
+    rc_model *model;         /* owned */
+    PyThread_type_lock lock; /* owned; held over a call: run and copy what it left behind */
+    unsigned long owner;     /* the thread that holds it, or 0 */
+    int64_t pending;         /* images of the training forward that backward may follow, or 0 */
+} rc_py_model;
+
+/* Takes the model, even on failure (NULL and an exception). One reference. */
+rc_py_model *rc_py_model_new(rc_model *model);
+void rc_py_model_release(rc_py_model *m); /* NULL is fine */
+static inline rc_py_model *
+rc_py_model_ref(rc_py_model *m)
+{
+    m->references++;
+    return m;
+}
+
+/* One call at a time. Waits without the interpreter lock and looks at signals; -1: exception. */
+int rc_py_model_enter(rc_py_model *m);
+void rc_py_model_leave(rc_py_model *m);
+
+/* Asks Python about Ctrl-C now and then:
+ *     rc_py_poll poll = rc_py_poll_begin();            lets go of the interpreter lock
+ *     status = rc_model_…(…, &poll.poll, &err);
+ *     rc_py_poll_end(&poll)                            takes it again
+ * then RC_PY_FAILED(status). `poll` must stay where it is in between. */
+typedef struct rc_py_poll {
+    rc_poll poll;
+    PyThreadState *state;
+} rc_py_poll;
+
+void rc_py_poll_begin(rc_py_poll *poll);
+void rc_py_poll_end(rc_py_poll *poll);
+
+typedef struct rc_py_network {
+    PyObject_HEAD
+    /* owned */
+    rc_py_model *shared; /* NULL before __init__ */
+    PyObject *config;    /* dict: system and settings as given, plain data */
+} rc_py_network;
+
+/* The shared model of a Network that is ready, borrowed; NULL and an exception otherwise. */
+rc_py_model *rc_py_network_get(PyObject *self);
+bool rc_py_network_check(PyObject *object);
+/* Give a Network that has none yet its model. Takes the model, even on failure: -1. */
+int rc_py_network_fill(PyObject *self, rc_model *model, PyObject *config);
+
+/* ---- settings: a Python dict as the core wants it (py_network.c) --------------------------- */
+typedef struct rc_py_settings {
+    int count;
+    rc_setting *items;  /* owned; texts are borrowed from `plain` */
+    PyObject *plain;    /* owned: dict of the same, as plain Python data */
+} rc_py_settings;
+
+int rc_py_settings_get(PyObject *dict, rc_py_settings *out);
+void rc_py_settings_free(rc_py_settings *s);
+
+/* ---- arguments (py_images.c). Each returns 0, or -1 and an exception. ------------------------ */
+typedef struct rc_py_images {
+    PyArrayObject *array; /* owned */
+    rc_images images;
+} rc_py_images;
+
+/* `some`: an empty batch is refused. */
+int rc_py_images_get(PyObject *object, const rc_model_info *info, bool some, rc_py_images *out);
+/* New reference: int64, n of them; the core checks their range. */
+PyArrayObject *rc_py_labels_get(PyObject *object, int64_t n);
+/* *out: new reference or NULL for None: int64, n x 4; the core checks their order. */
+int rc_py_planes_get(PyObject *object, const rc_model_info *info, int64_t n,
+                     PyArrayObject **out);
+/* New reference: float32 (double models: float64) of the rank, C-contiguous. */
+PyArrayObject *rc_py_array_real(PyObject *object, const char *what, int rank, bool is_double);
+/* An output as a fresh array in N x C x H x W order. */
+PyObject *rc_py_output_array(const rc_shape *shape, bool is_int, bool is_double,
+                             const void *data);
+static inline int
+rc_py_real(const rc_model_info *info)
+{
+    return info->is_double ? NPY_FLOAT64 : NPY_FLOAT32;
+}
+
+/* ---- methods, named in the type's table (py_network.c) ---------------------------------------- */
+#define RC_PY_NETWORK_METHODS(X) /* how it is called, name, signature and documentation */       \
+    RC_PY_RUN_METHODS(X) RC_PY_STATE_METHODS(X) RC_PY_DESCRIBE_METHODS(X)
+
+#define RC_PY_RUN_METHODS(X)                                                                     \
+    X(KEYWORDS, embed,                                                                           \
+      "embed($self, images, *, flip=False, normalize=True, batch_size=None)\n--\n\n"             \
+      "Embeddings of any number of images in evaluation mode: float32 N×D.\n\n"                  \
+      "images: uint8 N×H×W×3 RGB of any size, or float32 N×3×height×width, normalised already.\n"\
+      "flip: average with the embedding of the mirrored image. normalize: scale rows to unit\n"  \
+      "length, afterwards. batch_size: images at once (None: chosen here). N = 0 gives 0×D.\n\n" \
+      "TypeError: another dtype. ValueError: rank, size, NaN or infinite pixels.")               \
+    X(KEYWORDS, forward,                                                                         \
+      "forward($self, images, *, training=False, planes=None)\n--\n\n"                           \
+      "The network's named outputs: a dict of fresh arrays (maps are N×C×H×W).\n\n"              \
+      "training: batch statistics are used, running ones move, and backward may follow.\n"       \
+      "planes: MBGN's, integers N×4, 0 < l0 < l1 < l2 < l3 < H, in place of its own.")           \
+    X(KEYWORDS, backward,                                                                        \
+      "backward($self, gradients, *, input_gradient=False)\n--\n\n"                              \
+      "Accumulate parameter gradients after forward(training=True).\n\n"                         \
+      "gradients: {output name: float32 array of the output's shape}; outputs left out have\n"   \
+      "none. input_gradient: return d/d images, float32 N×3×height×width, else None. It may be\n"\
+      "called once per forward. ValueError: no training forward, unknown name, shape.")          \
+    X(KEYWORDS, loss,                                                                            \
+      "loss($self, images, labels, *, planes=None)\n--\n\n"                                      \
+      "Training forward, the network's loss and backward: a dict of floats, `total` and its\n"   \
+      "parts, unweighted. Gradients of `total` accumulate.\n\n"                                  \
+      "labels: N integers, 0..num_classes-1. ValueError: label out of range, one identity in a\n"\
+      "batch where there is a triplet loss, empty batch, a network without a loss.")             \
+    X(KEYWORDS, train_step,                                                                      \
+      "train_step($self, images, labels, optimizer, *, planes=None)\n--\n\n"                     \
+      "zero_grad, loss and step in one call; returns loss's dict. gradients() is empty\n"        \
+      "afterwards. optimizer: one made for this network.")
+
+#define RC_PY_STATE_METHODS(X)                                                                   \
+    X(NOARGS, state_dict,                                                                        \
+      "state_dict($self)\n--\n\n"                                                                \
+      "Weights and running statistics by name: fresh arrays in the page's shapes and order.")    \
+    X(KEYWORDS, load_state_dict,                                                                 \
+      "load_state_dict($self, state, strict=True)\n--\n\n"                                       \
+      "Take over weights by name, all of them or none; returns (missing, unexpected) names.\n\n" \
+      "state: a mapping from names to floating point arrays. `num_batches_tracked` entries are\n"\
+      "passed over. strict: missing or unexpected names are a ValueError. A shape that differs\n"\
+      "is a ValueError, another kind of dtype a TypeError, and nothing has changed then.")       \
+    X(NOARGS, parameters,                                                                        \
+      "parameters($self)\n--\n\n"                                                                \
+      "Name -> writable view of the network's own memory; the next call sees what was written.\n"\
+      "Without running statistics. Views keep the memory alive.")                                \
+    X(NOARGS, gradients,                                                                         \
+      "gradients($self)\n--\n\n"                                                                 \
+      "Gradients by parameter name: fresh arrays; empty before the first backward and after\n"   \
+      "train_step. Parameters that are never trained hold zeros.")                               \
+    X(NOARGS, zero_grad,                                                                         \
+      "zero_grad($self)\n--\n\n"                                                                 \
+      "Set the accumulated gradients to zero.")                                                  \
+    X(NOARGS, copy,                                                                              \
+      "copy($self)\n--\n\n"                                                                      \
+      "An independent network with the same configuration, weights and training step.")
+
+#define RC_PY_DESCRIBE_METHODS(X)                                                                \
+    X(NOARGS, graph,                                                                             \
+      "graph($self)\n--\n\n"                                                                     \
+      "The nodes as plain data: a list of dicts with name, op, inputs, attributes, shape (for\n" \
+      "one image, N×C×H×W), parameters and macs.")                                               \
+    X(KEYWORDS, plan,                                                                            \
+      "plan($self, batch=1, *, training=False)\n--\n\n"                                          \
+      "The plan of a run as text: node, kernel, shape, bytes, MACs a line.")                     \
+    X(KEYWORDS, memory_plan,                                                                     \
+      "memory_plan($self, batch, training=True)\n--\n\n"                                         \
+      "Bytes that a run of this batch size holds, worked out before anything runs: a dict of\n"  \
+      "weights, gradients, activations, workspace, packed, optimizer (Adam's) and total.")
+
+#define RC_PY_DECLARE_KEYWORDS(name) \
+    PyObject *rc_py_network_##name(PyObject *self, PyObject *args, PyObject *kw);
+#define RC_PY_DECLARE_NOARGS(name) PyObject *rc_py_network_##name(PyObject *self, PyObject *none);
+#define RC_PY_DECLARE_METHOD(kind, name, doc) RC_PY_DECLARE_##kind(name)
+RC_PY_NETWORK_METHODS(RC_PY_DECLARE_METHOD)
+#undef RC_PY_DECLARE_METHOD
+
+#endif
