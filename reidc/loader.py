@@ -1,0 +1,149 @@
+"""Batches for training: sampled, decoded and augmented in C beside the training step."""
+import operator
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from reidc import _core
+from reidc._core import ArgumentError, ArgumentTypeError
+from reidc.augment import Augment
+from reidc.splits import ImageStore, labels_of
+
+PK, ONCE, BALANCED = 0, 1, 2  # rc_sampler_kind
+
+
+def _count(name, value, low=1):
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        value = operator.index(value)
+    except TypeError:
+        raise ArgumentTypeError(
+            f"{name}: expected an integer, got {type(value).__name__}") from None
+    if not low <= value < 1 << 63:
+        raise ArgumentError(f"{name}: expected {low} or more, got {value}")
+    return value
+
+
+class Loader:
+    """Iterates over the batches of an epoch: `for images, labels in loader`.
+
+    images: float32 N x 3 x height x width, normalised; labels: int64 N, 0..num_classes-1
+    (distinct ids of the split in ascending order). N is identities * images, images of one
+    identity are adjacent.
+
+    split: the training split of a data set (`dataset.train`).
+    identities, images: P identities with K images each.
+    augment: a `reidc.Augment`; None: the baseline's at 256 x 128.
+    seed: every batch is a function of (seed, epoch, its place in the epoch) alone.
+    once: each identity once an epoch (the last batch may be smaller); otherwise identities are
+        drawn as long as `identities` of them have unused images.
+    balanced: each identity once, its images from different cameras where there are any.
+    workers: threads that prepare batches; prefetch: batches prepared ahead.
+    memory: bytes of decoded pictures to keep in memory, for splits that do not keep their own.
+
+    An epoch that has been read to its end is followed by the next one: `epoch` and `batch` say
+    what comes next, `set_epoch` moves there. A loop that was left early goes on with the batch
+    after the last one that was given out; so does a new Loader after `load_state_dict`.
+    Raises ValueError where the split has fewer identities than a batch needs.
+    """
+
+    def __init__(self, split, identities=16, images=4, augment=None, seed=0, *, once=False,
+                 balanced=False, workers=1, prefetch=2, memory=None):
+        if not hasattr(split, "batch") or not hasattr(split, "pids"):
+            hint = "; pass its .train" if hasattr(split, "train") else ""
+            raise ArgumentTypeError(
+                f"split: expected a split of a data set, got {type(split).__name__}{hint}")
+        if augment is not None and not isinstance(augment, Augment):
+            raise ArgumentTypeError(
+                f"augment: expected reidc.Augment, got {type(augment).__name__}")
+        if once and balanced:
+            raise ArgumentError("once, balanced: choose one of them")
+        self.split = split
+        self.identities = _count("identities", identities)
+        self.images = _count("images", images)
+        self.augment = Augment() if augment is None else augment
+        self.seed = _count("seed", seed, 0)
+        self.workers = _count("workers", workers)
+        self.prefetch = _count("prefetch", prefetch, 0)
+        self.labels, self.num_classes = labels_of(split.pids)
+        camids = getattr(split, "camids", None)
+        self._camids = None if camids is None else np.asarray(camids, np.int64)
+        self._kind = ONCE if once else BALANCED if balanced else PK
+        self._store = None
+        if not getattr(split, "keeps", False):
+            self._store = ImageStore(lambda i: split.batch([i], threads=1)[0], len(split), memory)
+        self._order = None, None
+        self.epoch = self.batch = 0
+        self._indices()  # what cannot work is refused now
+
+    def _indices(self):
+        if self._order[0] != self.epoch:
+            self._order = self.epoch, _core._sampler_epoch(
+                self.labels, self._camids if self._kind == BALANCED else None, self.num_classes,
+                self.identities, self.images, self._kind, self.seed, self.epoch)
+        return self._order[1]
+
+    def __len__(self):
+        """Batches in the epoch that comes next (it may differ a little between epochs)."""
+        return -(-len(self._indices()) // (self.identities * self.images))
+
+    def set_epoch(self, epoch, batch=0):
+        """Go on with batch number `batch` of epoch `epoch`, both from 0."""
+        epoch, batch = _count("epoch", epoch, 0), _count("batch", batch, 0)
+        before, self.epoch = self.epoch, epoch
+        if batch > len(self):
+            most, self.epoch = len(self), before
+            raise ArgumentError(f"batch: epoch {epoch} has {most} batches, got {batch}")
+        self.batch = batch
+
+    def state_dict(self):
+        """Where the loader stands: plain numbers for `load_state_dict`."""
+        return {"seed": self.seed, "epoch": self.epoch, "batch": self.batch}
+
+    def load_state_dict(self, state):
+        """Go on exactly where the loader stood whose state this is."""
+        if _count("seed", state["seed"], 0) != self.seed:
+            raise ArgumentError(
+                f"seed: the state is of seed {state['seed']}, this loader has {self.seed}")
+        self.set_epoch(state["epoch"], state["batch"])
+
+    def indices(self, batch):
+        """The pictures' places in the split for batch number `batch` of the next epoch."""
+        size = self.identities * self.images
+        return self._indices()[batch * size:(batch + 1) * size]
+
+    def _make(self, epoch, first, indices):
+        if self._store is not None:
+            pictures = self._store.get(indices.tolist(), 1)
+        else:
+            pictures = self.split.batch(indices, threads=1)
+        return (self.augment(pictures, seed=self.seed, epoch=epoch, first=first),
+                self.labels[indices])
+
+    def __iter__(self):
+        epoch, size, count = self.epoch, self.identities * self.images, len(self)
+        if self.batch >= count:  # an epoch was read to its last batch, but not beyond
+            self.epoch, self.batch = epoch + 1, 0
+            yield from self
+            return
+        parts = [self.indices(b) for b in range(self.batch, count)]
+        jobs = deque()
+        pool = ThreadPoolExecutor(self.workers, "reidc-loader")
+        start = self.batch
+        try:
+            for b in range(start, count):
+                while len(jobs) <= self.prefetch and b + len(jobs) < count:
+                    ahead = b + len(jobs)
+                    jobs.append(pool.submit(self._make, epoch, ahead * size, parts[ahead - start]))
+                ready = jobs.popleft().result()
+                self.epoch, self.batch = epoch, b + 1
+                yield ready
+            self.epoch, self.batch = epoch + 1, 0
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def __repr__(self):
+        return (f"Loader({self.split!r}, {self.identities} x {self.images}, seed={self.seed}, "
+                f"next: epoch {self.epoch}, batch {self.batch})")
