@@ -41,13 +41,28 @@ kernels_in_use(void)
     return generic_kernels;
 }
 
+/* On the matrix kernels of cpu.h, which choose by instruction set themselves. */
+static const rc_fast_kernel *const any_kernels[] = {
+    &rc_fast_linear,
+    &rc_fast_linear_act,
+    NULL,
+};
+
+static const rc_fast_kernel *
+find_in(const rc_fast_kernel *const *list, rc_op_id op, const rc_attrs *a, int n_in,
+        const rc_shape *xs, const rc_shape *y)
+{
+    for (; *list; list++) {
+        if ((*list)->op == op && (!(*list)->refuse || !(*list)->refuse(a, n_in, xs, y))) {
+            return *list;
+        }
+    }
+    return NULL;
+}
+
 const rc_fast_kernel *
 rc_fast_find(rc_op_id op, const rc_attrs *a, int n_in, const rc_shape *xs, const rc_shape *y)
 {
-    for (const rc_fast_kernel *const *k = kernels_in_use(); *k; k++) {
-        if ((*k)->op == op && (!(*k)->refuse || !(*k)->refuse(a, n_in, xs, y))) {
-            return *k;
-        }
-    }
-    return op == RC_OP_linear ? &rc_fast_linear : NULL;
+    const rc_fast_kernel *found = find_in(kernels_in_use(), op, a, n_in, xs, y);
+    return found ? found : find_in(any_kernels, op, a, n_in, xs, y);
 }

@@ -117,10 +117,33 @@ backward(const rc_call *call)
     }
 }
 
+static const char *
+refuse_activation(const rc_attrs *a, int n_in, const rc_shape *xs, const rc_shape *y)
+{
+    (void)n_in, (void)xs, (void)y;
+    return a->act == RC_ACT_NONE ? NULL : "backward has no activation";
+}
+
+static const char *
+refuse_sigmoid(const rc_attrs *a, int n_in, const rc_shape *xs, const rc_shape *y)
+{
+    (void)n_in, (void)xs, (void)y;
+    return a->act == RC_ACT_SIGMOID ? "epilogue has no sigmoid" : NULL;
+}
+
 const rc_fast_kernel rc_fast_linear = {
     .name = "rc_f32_linear",
     .op = RC_OP_linear,
+    .refuse = refuse_activation,
     .tmp_size = tmp_size,
     .forward = forward,
     .backward = backward,
+};
+
+const rc_fast_kernel rc_fast_linear_act = {
+    .name = "rc_f32_linear_act",
+    .op = RC_OP_linear,
+    .refuse = refuse_sigmoid,
+    .tmp_size = tmp_size,
+    .forward = forward,
 };

@@ -4,7 +4,8 @@
 
 #include "cpu/fast.h"
 
-extern const rc_fast_kernel rc_fast_linear;
+extern const rc_fast_kernel rc_fast_linear;     /* no activation: both passes */
+extern const rc_fast_kernel rc_fast_linear_act; /* with a fused ReLU: forward */
 
 /* out[k] (+)= sum over rows of x (rows, k); summed in chunks of rows fixed by shape, chunks added
  * in order, in double. */
