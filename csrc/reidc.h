@@ -12,8 +12,10 @@
 #include "graph/op.h"
 #include "io/io.h"
 #include "nets/build.h"
+#include "ops/aabs.h"
 #include "plan/model.h"
 #include "synth/synth.h"
+#include "train/losses.h"
 #include "train/optim.h"
 
 #endif

@@ -26,6 +26,7 @@
     X(network) \
     X(optim) \
     X(graph) \
+    X(losses) \
     X(ops) \
     X(synth)
 
