@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import reidc
 
-KINDS = ("uniform", "sparse", "body", "ramp", "rows")
+KINDS = ("uniform", "sparse", "body", "ramp", "rows", "near")
 
 
 def maps(kind, rng, n, C, H, w):
@@ -23,6 +23,10 @@ def maps(kind, rng, n, C, H, w):
         return out
     if kind == "ramp":  # likeness falls off slowly with distance
         return 0.05 * noise + np.cumsum(rng.standard_normal((n, C, H, 1)) * 0.3, axis=2)
+    if kind == "near":  # directions so alike that tests fall on both sides of 1e-5
+        out, angle = np.zeros((n, C, H, w)), 0.004 * rng.standard_normal((n, H, 1))
+        out[:, 0], out[:, 1] = np.cos(angle), np.sin(angle)
+        return out
     looks = rng.random((n, C, 3)) * (rng.random((n, C, 3)) < 0.4)  # three looks, shuffled rows
     pick = rng.integers(0, 3, (n, H))
     return 0.01 * noise + np.take_along_axis(looks, pick[:, None, :].repeat(C, 1), 2)[..., None]
@@ -46,9 +50,9 @@ def test_planes_are_the_pages(H, w, C, n):
                 assert planes.tolist() == want, kind
                 moved += want != naive_aabs.start(H)
                 longest = max(longest, passes)
-    assert compared >= 0.9 * n * len(KINDS)
+    assert compared >= 0.8 * n * len(KINDS)
     if H >= 16:
-        assert moved >= 0.4 * compared and longest >= 4
+        assert moved >= 0.35 * compared and longest >= 4
 
 
 def test_images_do_not_depend_on_each_other():
