@@ -1,0 +1,52 @@
+# make demo and make test set up everything they need in .venv; nothing else is touched.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+export MAX_JOBS ?=
+
+.PHONY: help demo test test-all test-twin test-c asan bench lint build clean
+
+help:
+	@echo "make demo       train a small MBGN on the embedded set, about four minutes in all"
+	@echo "make test       build and run the tests (under five minutes on two cores)"
+	@echo "make test-all   the slow ones, too"
+	@echo "make test-twin  comparisons with PyTorch networks (installs torch)"
+	@echo "make asan       C tests under address and undefined-behaviour sanitizers"
+	@echo "make bench      speed against PyTorch on this machine"
+	@echo "make lint       ruff, and the rules of the C sources"
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --upgrade pip
+	$(PY) -m pip install -q "setuptools>=77" "numpy>=2.0" "pillow>=10" "pytest>=7" scipy matplotlib
+	touch $@
+
+build: $(VENV)/ready
+	$(PY) -m pip install -q --no-build-isolation -e .
+
+demo: build
+	$(PY) -m reidc demo
+
+test: build
+	$(PY) -m pytest -q -m "not slow and not twin and not gpu" -rs
+
+test-all: build
+	$(PY) -m pytest -q -m "not twin and not gpu" -rs
+
+test-twin: build
+	$(PY) -m pip install -q "torch==2.13.0"
+	$(PY) -m pytest -q -m "twin" -rs
+
+asan: $(VENV)/ready
+	bash tests/c/run.sh
+
+bench: build
+	$(PY) benchmarks/bench_step.py
+
+lint: build
+	$(PY) -m pip install -q ruff
+	$(VENV)/bin/ruff check reidc tests benchmarks setup.py
+	$(PY) -m pytest -q tests/api -k lint
+
+clean:
+	rm -rf build $(VENV) reidc/*.so *.egg-info
