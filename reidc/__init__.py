@@ -1,6 +1,7 @@
 """Person re-identification networks with a C core: train, run, evaluate, explain."""
 from reidc._core import Error, aabs, config  # noqa: F401
-from reidc.evaluation import compute_distance_matrix, evaluate_rank  # noqa: F401
+from reidc.evaluation import (  # noqa: F401
+    compute_distance_matrix, evaluate, evaluate_rank)
 
 __version__ = "0.1.0"
 

@@ -191,6 +191,90 @@ def evaluate_embeddings(query, gallery, q_pids, g_pids, q_camids=None, g_camids=
                       threads=threads)
 
 
+def embed_split(m, split, *, flip=False, normalize=True, indices=None, progress=None, chunk=256):
+    """Embeddings of a split's pictures: float32 n x D.
+
+    split: a data set's `.query`, `.gallery` or `.train`; pictures of different sizes are resized
+    to the network's. indices: only these pictures, in this order. progress(done, total) is called
+    after every `chunk` pictures. The next pictures are read while the network runs.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy
+
+    indices = numpy.arange(len(split)) if indices is None else numpy.asarray(indices)
+    parts = [indices[i:i + chunk] for i in range(0, len(indices), chunk)]
+    rows = []
+
+    def read(part):
+        pictures = split.batch(part)
+        if isinstance(pictures, list):
+            pictures = _core._images_to_input(pictures, m.height, m.width, nchw=True,
+                                              threads=_threads(None))
+        return pictures
+
+    with ThreadPoolExecutor(1, "reidc-read") as reader:
+        coming = reader.submit(read, parts[0]) if parts else None
+        done = 0
+        for number, part in enumerate(parts):
+            pictures = coming.result()
+            if number + 1 < len(parts):
+                coming = reader.submit(read, parts[number + 1])
+            rows.append(m.embed(pictures, flip=flip, normalize=normalize))
+            done += len(part)
+            if progress is not None:
+                progress(done, len(indices))
+    return numpy.concatenate(rows) if rows else numpy.zeros((0, m.dimension), numpy.float32)
+
+
+def evaluate(m, dataset, *, flip=None, ap="precision", distmat=False, max_rank=50,
+             use_metric_cuhk03=False, seed=0, progress=None, threads=None):
+    """Test a network on a data set: an `Evaluation`, which prints as a table.
+
+    Every query against the whole gallery, by squared Euclidean distance of embeddings of unit
+    length. flip: average with the mirrored picture; None does what the network's page does. ap:
+    "precision" or "trapezoid". distmat: keep the whole matrix, float32 Q x G, in the result's
+    `.distmat`; otherwise it never exists, and gallery pictures of id -1, which count for nothing,
+    are not even embedded. progress(done, total) counts pictures. ValueError: no query has a match.
+    """
+    import time
+
+    import numpy
+
+    _trapezoid(ap), _seed(seed), _threads(threads)  # wrong input is refused before the long part
+    query, gallery = getattr(dataset, "query", None), getattr(dataset, "gallery", None)
+    if not hasattr(m, "embed") or query is None or gallery is None:
+        wrong = "m: expected a network" if not hasattr(m, "embed") else (
+            "dataset: expected one with .query and .gallery")
+        got = m if not hasattr(m, "embed") else dataset
+        raise ArgumentTypeError(f"{wrong}, got {type(got).__name__}")
+    flip = bool(m.test_flip if flip is None else flip)
+    g_pids = numpy.asarray(gallery.pids)
+    kept = numpy.arange(len(g_pids)) if distmat else numpy.flatnonzero(g_pids != -1)
+    cameras = query.camids is not None and gallery.camids is not None
+    total, start = len(query) + len(kept), time.perf_counter()
+
+    def shifted(by):
+        return progress and (lambda done, _: progress(by + done, total))
+
+    q = embed_split(m, query, flip=flip, progress=shifted(0))
+    g = embed_split(m, gallery, flip=flip, indices=kept, progress=shifted(len(query)))
+    seconds = time.perf_counter() - start
+    paths = getattr(query, "paths", None)
+    provenance = {
+        "dataset": {"name": str(getattr(dataset, "name", type(dataset).__name__)),
+                    "text": repr(dataset), "notes": list(getattr(dataset, "notes", []))},
+        "network": {"type": type(m).__name__, "config": getattr(m, "config", None),
+                    "contract": getattr(m, "contract", None)},
+        "flip": flip, "images_per_second": round(total / max(seconds, 1e-9), 1),
+    }
+    return evaluate_embeddings(
+        q, g, query.pids, g_pids[kept], query.camids if cameras else None,
+        numpy.asarray(gallery.camids)[kept] if cameras else None, ap=ap, max_rank=max_rank,
+        use_metric_cuhk03=use_metric_cuhk03, seed=seed, distmat=distmat,
+        names=None if paths is None else list(paths), provenance=provenance, threads=threads)
+
+
 def _circumstances():
     import platform
     import time
