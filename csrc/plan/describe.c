@@ -5,8 +5,9 @@
 
 #include "plan/plan.h"
 
+/* The plan that such a run would use: the cached one (*made false), or a new one. */
 static rc_status
-plan_for(rc_model *m, int64_t batch, bool training, rc_plan **out, rc_error *err)
+plan_for(rc_model *m, int64_t batch, bool training, rc_plan **out, bool *made, rc_error *err)
 {
     rc_plan_spec spec = {.n = batch};
     if (batch < 1 || batch > 1 << 20) {
@@ -14,7 +15,9 @@ plan_for(rc_model *m, int64_t batch, bool training, rc_plan **out, rc_error *err
     }
     spec.kind = !training ? RC_PLAN_EVAL : m->info.has_loss ? RC_PLAN_LOSS : RC_PLAN_TRAIN;
     spec.input_gradient = spec.kind == RC_PLAN_TRAIN;
-    return rc_plan_new(m, &spec, out, err);
+    *out = rc_model_cached_plan(m, &spec);
+    *made = !*out;
+    return *out ? RC_OK : rc_plan_new(m, &spec, out, err);
 }
 
 rc_status
@@ -22,8 +25,9 @@ rc_model_memory(rc_model *m, int64_t batch, bool training, rc_plan_bytes *out, r
 {
     const rc_graph *g = m->graph;
     rc_plan *p = NULL;
+    bool made = false;
     rc_model_lock(m);
-    rc_status status = plan_for(m, batch, training, &p, err);
+    rc_status status = plan_for(m, batch, training, &p, &made, err);
     if (status == RC_OK) {
         *out = (rc_plan_bytes){0};
         for (int32_t i = 0; i < g->n_states; i++) {
@@ -42,7 +46,9 @@ rc_model_memory(rc_model *m, int64_t batch, bool training, rc_plan_bytes *out, r
             }
         }
         out->activations = p->arena_bytes - out->workspace;
-        rc_plan_free(p);
+        if (made) {
+            rc_plan_free(p);
+        }
     }
     rc_model_unlock(m);
     return status;
@@ -129,18 +135,25 @@ describe_step(const rc_model *m, const rc_plan *p, int32_t i, text *t)
     if (s->y.kind == RC_REF_BUFFER) {
         bytes = p->buffers[s->y.index].bytes;
     }
-    return append(t, "%4d %-8s %-14s %-34s %-20s %10.2f MiB %10.1f MMAC  %s\n", (int)i,
+    char time[64] = "";
+    if (s->runs) {
+        double seconds = s->seconds / (double)s->runs;
+        snprintf(time, sizeof time, " %9.3f ms %7.1f GFLOP/s", seconds * 1e3,
+                 2e-9 * macs / seconds);
+    }
+    return append(t, "%4d %-8s %-14s %-34s %-20s %10.2f MiB %10.1f MMAC  %-36s%s\n", (int)i,
                   pass_name(s->pass), op, name, shape, (double)bytes / 1048576, macs / 1e6,
-                  s->kernel);
+                  s->kernel, time);
 }
 
 rc_status
 rc_model_plan_text(rc_model *m, int64_t batch, bool training, char **out, rc_error *err)
 {
     rc_plan *p = NULL;
+    bool made = false;
     text t = {0};
     rc_model_lock(m);
-    rc_status status = plan_for(m, batch, training, &p, err);
+    rc_status status = plan_for(m, batch, training, &p, &made, err);
     if (status == RC_OK) {
         bool there = append(&t, "%s, batch %lld, %s: %d steps, %.1f MiB in one arena\n", m->system,
                             (long long)batch, training ? "training" : "evaluation",
@@ -154,7 +167,9 @@ rc_model_plan_text(rc_model *m, int64_t batch, bool training, char **out, rc_err
         } else {
             *out = t.data;
         }
-        rc_plan_free(p);
+        if (made) {
+            rc_plan_free(p);
+        }
     }
     rc_model_unlock(m);
     return status;

@@ -98,18 +98,30 @@ same_spec(const rc_plan_spec *a, const rc_plan_spec *b)
            && (a->kind != RC_PLAN_EXPLAIN || (a->source == b->source && a->map == b->map));
 }
 
+rc_plan *
+rc_model_cached_plan(const rc_model *m, const rc_plan_spec *spec)
+{
+    for (int i = 0; i < RC_PLAN_CACHE; i++) {
+        if (m->plans[i] && same_spec(&m->plans[i]->spec, spec)) {
+            return m->plans[i];
+        }
+    }
+    return NULL;
+}
+
 /* From the cache, or made; the one unused for longest goes. */
 rc_status
 rc_model_plan(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err)
 {
     int oldest = 0;
+    rc_plan *cached = rc_model_cached_plan(m, spec);
+    if (cached) {
+        cached->used = ++m->clock;
+        *out = cached;
+        return RC_OK;
+    }
     for (int i = 0; i < RC_PLAN_CACHE; i++) {
         rc_plan *p = m->plans[i];
-        if (p && same_spec(&p->spec, spec)) {
-            p->used = ++m->clock;
-            *out = p;
-            return RC_OK;
-        }
         if (m->plans[oldest] && (!p || p->used < m->plans[oldest]->used)) {
             oldest = i;
         }
@@ -504,6 +516,12 @@ rc_model_state(const rc_model *m, int i, rc_state_view *out)
 {
     const rc_state_info *s = &m->graph->states[i];
     *out = (rc_state_view){s->name, s->kind, s->shape, m->data[i], m->gradient[i]};
+}
+
+void
+rc_model_profile(rc_model *m, bool on)
+{
+    m->profile = on;
 }
 
 void

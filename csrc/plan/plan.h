@@ -86,6 +86,8 @@ typedef struct rc_step {
     rc_ref x[RC_MAX_IN], dx[RC_MAX_IN], y, dy, ws, tmp, state[2];
     bool first_gradient[RC_MAX_IN]; /* this step is the first to write that weight's gradient */
     rc_conv_step conv;
+    double seconds; /* spent here while the model is profiled … */
+    int64_t runs;   /* … in so many runs */
     rc_call call;
 } rc_step;
 
@@ -134,6 +136,7 @@ struct rc_model {
     uint64_t seed, step, current_step;
     rc_plan *plans[RC_PLAN_CACHE];
     uint64_t clock;
+    bool profile;     /* time every step */
     rc_plan *ran;     /* the plan whose outputs may be read */
     bool can_backward;
     rc_packed *packed;
@@ -163,6 +166,7 @@ rc_status rc_plan_place(rc_plan *p, rc_error *err);
 rc_status rc_model_plan(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err);
 rc_status rc_plan_new(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err);
 void rc_plan_free(rc_plan *p);
+rc_plan *rc_model_cached_plan(const rc_model *m, const rc_plan_spec *spec); /* or NULL */
 rc_status rc_model_need_gradients(rc_model *m, rc_error *err); /* allocated, not zeroed */
 /* run.c */
 rc_status rc_plan_ready(rc_model *m, rc_plan *p, rc_error *err); /* arena, pointers, packing */

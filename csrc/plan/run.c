@@ -154,12 +154,17 @@ asked_to_stop(const rc_poll *poll, double *last)
 }
 
 static rc_status
-run_steps(rc_plan *p, int32_t from, int32_t to, const rc_poll *poll)
+run_steps(const rc_model *m, rc_plan *p, int32_t from, int32_t to, const rc_poll *poll)
 {
     double last = rc_seconds();
     for (int32_t i = from; i < to; i++) {
-        const rc_step *s = &p->steps[i];
+        rc_step *s = &p->steps[i];
+        double start = m->profile ? rc_seconds() : 0;
         s->run(&s->call);
+        if (m->profile) {
+            s->seconds += rc_seconds() - start;
+            s->runs++;
+        }
         if (asked_to_stop(poll, &last)) {
             return RC_INTERRUPTED;
         }
@@ -352,13 +357,13 @@ embed_chunk(rc_model *m, rc_plan *p, const rc_images *images, int64_t from, int6
     rc_value v = output_value(m->graph, RC_ROLE_EVAL);
     size_t bytes = (size_t)(count * d) * m->real_size;
     RC_TRY(load_images(m, p, images, from, count, false, err));
-    RC_TRY(run_steps(p, 0, p->n_steps, poll));
+    RC_TRY(run_steps(m, p, 0, p->n_steps, poll));
     memcpy(out, rc_plan_value(p, v), bytes);
     if (!flip) {
         return RC_OK;
     }
     RC_TRY(load_images(m, p, images, from, count, true, err));
-    RC_TRY(run_steps(p, 0, p->n_steps, poll));
+    RC_TRY(run_steps(m, p, 0, p->n_steps, poll));
     for (int64_t i = 0; i < count * d; i++) {
         if (m->info.is_double) {
             double *y = (double *)(void *)out + i;
@@ -421,7 +426,7 @@ rc_model_embed(rc_model *m, const rc_images *images, bool flip, bool normalize, 
 static void
 commit(rc_model *m, rc_plan *p)
 {
-    (void)run_steps(p, p->n_backward, p->n_steps, NULL);
+    (void)run_steps(m, p, p->n_backward, p->n_steps, NULL);
     m->step++;
     rc_model_touch(m);
 }
@@ -441,7 +446,7 @@ forward(rc_model *m, const rc_images *images, bool training, const int64_t *plan
     }
     RC_TRY(prepare(m, &spec, images, planes, &p, err));
     m->current_step = training ? m->step : m->current_step;
-    RC_TRY(run_steps(p, 0, p->n_forward, poll));
+    RC_TRY(run_steps(m, p, 0, p->n_forward, poll));
     if (training) {
         commit(m, p);
     }
@@ -526,7 +531,7 @@ accumulate(rc_model *m, rc_plan *p, bool assign, const rc_poll *poll)
         m->has_gradients = false; /* overwritten from here on */
     }
     set_accumulation(p, !assign);
-    RC_TRY(run_steps(p, p->n_forward, p->n_backward, fresh || assign ? poll : NULL));
+    RC_TRY(run_steps(m, p, p->n_forward, p->n_backward, fresh || assign ? poll : NULL));
     m->has_gradients = true;
     return RC_OK;
 }
@@ -608,7 +613,7 @@ forward_backward(rc_model *m, const rc_images *images, const int64_t *labels,
     memcpy(p->arena + p->buffers[p->labels_buffer].offset, labels,
            (size_t)images->n * sizeof *labels);
     m->current_step = m->step;
-    RC_TRY(run_steps(p, 0, p->n_forward, poll));
+    RC_TRY(run_steps(m, p, 0, p->n_forward, poll));
     int at = 0;
     for (int32_t i = 0; i < g->n_outputs; i++) {
         if (g->outputs[i].role & RC_ROLE_LOSS) {

@@ -248,3 +248,18 @@ rc_py_network_plan(PyObject *self, PyObject *args, PyObject *kw)
     rc_free(text);
     return result;
 }
+
+PyObject *
+rc_py_network_profile(PyObject *self, PyObject *args, PyObject *kw)
+{
+    static char *names[] = {"on", NULL};
+    int on = 1;
+    rc_py_model *m = rc_py_network_get(self);
+    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "|p:profile", names, &on)
+        || rc_py_model_enter(m) < 0) {
+        return NULL;
+    }
+    rc_model_profile(m->model, on != 0);
+    rc_py_model_leave(m);
+    Py_RETURN_NONE;
+}

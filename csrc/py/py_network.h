@@ -156,7 +156,11 @@ rc_py_real(const rc_model_info *info)
       "one image, N×C×H×W), parameters and macs.")                                               \
     X(KEYWORDS, plan,                                                                            \
       "plan($self, batch=1, *, training=False)\n--\n\n"                                          \
-      "The plan of a run as text: node, kernel, shape, bytes, MACs a line.")                     \
+      "The plan of a run as text: node, kernel, shape, bytes, MACs a line; mean times where a\n"  \
+      "profiled run of this batch size has been.")                                               \
+    X(KEYWORDS, profile,                                                                         \
+      "profile($self, on=True)\n--\n\n"                                                          \
+      "Time every step of the runs that follow; plan() shows the means.")                        \
     X(KEYWORDS, memory_plan,                                                                     \
       "memory_plan($self, batch, training=True)\n--\n\n"                                         \
       "Bytes that a run of this batch size holds, worked out before anything runs: a dict of\n"  \
