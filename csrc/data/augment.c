@@ -41,7 +41,7 @@ between(double low, double high, float u)
     return low + (high - low) * (double)u;
 }
 
-/* ---- checks --------------------------------------------------------------------------------- */
+/* ---- checks ------------------------------------------------------------------------------ */
 
 static rc_status
 check_range(const char *name, double value, double low, double high, rc_error *err)
@@ -81,7 +81,7 @@ rc_augment_check(const rc_augment *a, rc_error *err)
     return rc_rule_check(a->std, err);
 }
 
-/* ---- the steps ------------------------------------------------------------------------------ */
+/* ---- the steps --------------------------------------------------------------------------- */
 
 /* Where a resized row goes: mirrored, then shifted by the padded crop; what falls off is lost. */
 typedef struct placement {
@@ -183,7 +183,7 @@ erase(const rc_augment *a, uint64_t stream, float *out)
     }
 }
 
-/* ---- a sample, a batch ---------------------------------------------------------------------- */
+/* ---- a sample, a batch ------------------------------------------------------------------- */
 
 typedef struct augment_job {
     const rc_augment *a;

@@ -33,7 +33,7 @@ typedef struct rc_input_rule {
 /* ImageNet's mean and deviation, bilinear, NHWC. */
 rc_input_rule rc_input_rule_default(int64_t height, int64_t width);
 
-/* ---- pictures -> input of a network (data/input.c) ---------------------------------------- */
+/* ---- pictures -> input of a network (data/input.c) --------------------------------------- */
 
 /* pixels: (n,h,w,3) contiguous, any h and w -> out: (n,height,width,3), or NCHW if the rule
  * says so. n = 0 does nothing. RC_ARGUMENT: a size that is not positive; RC_MEMORY. */
@@ -50,14 +50,14 @@ rc_status rc_image_list_to_input(const rc_image *images, int64_t n, const rc_inp
 rc_status rc_floats_to_input(const float *x, int64_t n, int64_t h, int64_t w, bool mirror,
                              float *y, int threads, rc_error *err) RC_CHECK_RESULT;
 
-/* ---- resize (data/resize.c) --------------------------------------------------------------- */
+/* ---- resize (data/resize.c) -------------------------------------------------------------- */
 
 /* image -> out (height,width,3), contiguous. */
 rc_status rc_image_resize(const rc_image *image, int64_t height, int64_t width,
                           rc_filter filter, uint8_t *out, int threads,
                           rc_error *err) RC_CHECK_RESULT;
 
-/* ---- augmentation of training samples (data/augment.c, jitter.c) --------------------------- */
+/* ---- augmentation of training samples (data/augment.c, jitter.c) ------------------------- */
 
 /* The chain, in this order: [jitter if jitter_first,] resize (or scale and crop), mirror, pad
  * and crop, jitter, normalise, erase. A probability of 0 switches a step off. */
@@ -95,7 +95,7 @@ rc_status rc_augment_batch(const rc_augment *a, const rc_image *images, int64_t 
 enum { RC_JITTER_BRIGHTNESS, RC_JITTER_CONTRAST, RC_JITTER_SATURATION, RC_JITTER_HUE };
 void rc_jitter_apply(uint8_t *pixels, int64_t count, int op, double factor);
 
-/* ---- samplers (data/sampler.c) ---------------------------------------------------------------- */
+/* ---- samplers (data/sampler.c) ----------------------------------------------------------- */
 
 typedef enum rc_sampler_kind {
     RC_SAMPLER_PK = 0,   /* identities drawn while enough are left (spec/common.md 5) */

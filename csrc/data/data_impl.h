@@ -43,7 +43,8 @@ rc_status rc_resize_set_init(rc_resize_set *set, const rc_image *images, int64_t
                              rc_error *err) RC_CHECK_RESULT;
 void rc_resize_set_fini(rc_resize_set *set); /* an all-zero one is fine */
 
-/* Rows y0 .. y1-1 of the result (a stripe: y0 a multiple of RC_STRIPE, y1 its end), each handed to sink(context, y, row). */
+/* Rows y0 .. y1-1 of the result, each handed to sink(context, y, row). A stripe: y0 is a
+ * multiple of RC_STRIPE and y1 the next one, or the height. */
 typedef void (*rc_row_sink)(void *context, int64_t y, const uint8_t *row);
 void rc_resize_rows(const rc_resize *r, const rc_image *image, int64_t y0, int64_t y1,
                     uint8_t *scratch, rc_row_sink sink, void *context);
@@ -54,7 +55,7 @@ rc_status rc_image_check(const rc_image *image, int64_t index, rc_error *err) RC
 /* lut[c][byte] = (byte / 255 - mean[c]) / std[c] */
 void rc_normalise_table(const float *mean, const float *std, float lut[3][256]);
 
-/* ---- row kernels (cpu/kernels/simd/pixels.c, one build per instruction set) ---------------- */
+/* ---- row kernels (cpu/kernels/simd/pixels.c, one build per instruction set) -------------- */
 
 /* Horizontal pass of one row: in (w,3) and out (taps->out,3), both with RC_PIXEL_PAD bytes
  * behind them. */

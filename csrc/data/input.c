@@ -23,7 +23,7 @@ rc_normalise_table(const float *mean, const float *std, float lut[3][256])
     }
 }
 
-/* ---- bytes ---------------------------------------------------------------------------------- */
+/* ---- bytes ------------------------------------------------------------------------------- */
 
 typedef struct input_job {
     const rc_image *images;    /* (n), or NULL: `same` repeated in memory */
@@ -148,7 +148,7 @@ rc_image_list_to_input(const rc_image *images, int64_t n, const rc_input_rule *r
     return status;
 }
 
-/* ---- floats ---------------------------------------------------------------------------------- */
+/* ---- floats ------------------------------------------------------------------------------ */
 
 typedef struct float_job {
     const float *x;

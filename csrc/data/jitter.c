@@ -56,7 +56,7 @@ blend_with_grey(uint8_t *pixels, int64_t count, float factor)
     }
 }
 
-/* ---- hue ------------------------------------------------------------------------------------- */
+/* ---- hue --------------------------------------------------------------------------------- */
 
 static inline void
 to_hsv(const uint8_t *rgb, int *hue, int *saturation, int *value)
@@ -104,7 +104,8 @@ from_hsv(int hue, int saturation, int value, uint8_t *rgb)
     uint8_t p = to_byte(value * (1.0 - (double)s));
     uint8_t q = to_byte(value * (1.0 - (double)s * (double)f));
     uint8_t t = to_byte(value * (1.0 - (double)s * (1.0 - (double)f)));
-    const uint8_t colours[6][3] = {{v, t, p}, {q, v, p}, {p, v, t}, {p, q, v}, {t, p, v}, {v, p, q}};
+    const uint8_t colours[6][3] = {{v, t, p}, {q, v, p}, {p, v, t},
+                                   {p, q, v}, {t, p, v}, {v, p, q}};
     const uint8_t *colour = colours[sextant % 6];
     rgb[0] = colour[0];
     rgb[1] = colour[1];

@@ -10,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- kernels ------------------------------------------------------------------------------ */
+/* ---- kernels ----------------------------------------------------------------------------- */
 
 #define DECLARE(isa)                                                                          \
     void rc_pixel_horizontal__##isa(const uint8_t *in, const rc_taps *taps, uint8_t *out);    \
@@ -39,7 +39,7 @@ rc_pixel_kernels_get(void)
     return &kernels_generic;
 }
 
-/* ---- weights of one axis -------------------------------------------------------------------- */
+/* ---- weights of one axis ----------------------------------------------------------------- */
 
 static double
 kernel_value(rc_filter filter, double u)
@@ -114,7 +114,7 @@ fail:
     return false;
 }
 
-/* ---- the plan --------------------------------------------------------------------------------- */
+/* ---- the plan ---------------------------------------------------------------------------- */
 
 rc_status
 rc_image_check(const rc_image *image, int64_t index, rc_error *err)
@@ -226,7 +226,7 @@ rc_resize_set_init(rc_resize_set *set, const rc_image *images, int64_t n, int64_
     return status;
 }
 
-/* ---- running it --------------------------------------------------------------------------------- */
+/* ---- running it -------------------------------------------------------------------------- */
 
 void
 rc_resize_rows(const rc_resize *r, const rc_image *image, int64_t y0, int64_t y1,
@@ -278,7 +278,7 @@ rc_resize_rows(const rc_resize *r, const rc_image *image, int64_t y0, int64_t y1
     }
 }
 
-/* ---- one picture ----------------------------------------------------------------------------------- */
+/* ---- one picture ------------------------------------------------------------------------- */
 
 typedef struct copy_job {
     const rc_resize *resize;

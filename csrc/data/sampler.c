@@ -45,7 +45,7 @@ choose_or_repeat(draws *d, int64_t *items, int64_t n, int64_t count, bool enough
     }
 }
 
-/* ---- images by identity --------------------------------------------------------------------- */
+/* ---- images by identity ------------------------------------------------------------------ */
 
 typedef struct by_identity { /* owned */
     int64_t *start; /* (classes + 1) */
@@ -93,7 +93,7 @@ by_identity_init(by_identity *b, const rc_sampler *s)
     return true;
 }
 
-/* ---- the three ways -------------------------------------------------------------------------- */
+/* ---- the three ways ---------------------------------------------------------------------- */
 
 /* Groups of K of every identity's shuffled images; batches of P identities drawn among those
  * with a group left, while there are P. */

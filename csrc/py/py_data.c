@@ -5,7 +5,7 @@
  * users see; these are its plain counterparts. */
 #include "py/py.h"
 
-/* ---- images as C sees them -------------------------------------------------------------------- */
+/* ---- images as C sees them --------------------------------------------------------------- */
 
 typedef struct image_list { /* owned: both members */
     PyObject *holder;       /* the array, or a list of arrays */
@@ -107,7 +107,7 @@ parse_filter(const char *name, rc_filter *filter)
     return 0;
 }
 
-/* ---- functions ----------------------------------------------------------------------------------- */
+/* ---- functions --------------------------------------------------------------------------- */
 
 static PyObject *
 image_resize(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -246,7 +246,7 @@ floats_to_input(PyObject *self, PyObject *args, PyObject *kwargs)
     return (PyObject *)out;
 }
 
-/* ---- augmentation ------------------------------------------------------------------------------- */
+/* ---- augmentation ------------------------------------------------------------------------ */
 
 /* A dict with every member of rc_augment by name (reidc.Augment makes it). */
 static int
@@ -362,7 +362,7 @@ jitter_apply(PyObject *self, PyObject *args)
     return (PyObject *)copy;
 }
 
-/* ---- samplers -------------------------------------------------------------------------------------- */
+/* ---- samplers ---------------------------------------------------------------------------- */
 
 static PyObject *
 sampler_epoch(PyObject *self, PyObject *args)

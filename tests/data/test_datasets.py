@@ -20,7 +20,9 @@ def encoded(value=0, size=(12, 6), kind="PNG", mode="RGB"):
     """A picture whose every pixel is (value, value + 1, value + 2)."""
     colour = np.full((*size, 3), [value, value + 1, value + 2], np.uint8)
     file = io.BytesIO()
-    Image.fromarray(colour).convert(mode).save(file, kind)
+    picture = Image.fromarray(colour)
+    picture = picture.quantize(8) if mode == "P" else picture.convert(mode)
+    picture.save(file, kind)
     return file.getvalue()
 
 
@@ -40,7 +42,7 @@ def names(split):
     return [os.path.basename(path) for path in split.paths]
 
 
-# ---- Market-1501 -----------------------------------------------------------------------------------
+# ---- Market-1501 -----------------------------------------------------------------------------
 
 JPEG = encoded(kind="JPEG")
 
@@ -104,7 +106,7 @@ def test_market_missing_folders(tmp_path):
         Market1501(str(tmp_path))
 
 
-# ---- any folder --------------------------------------------------------------------------------------
+# ---- any folder ------------------------------------------------------------------------------
 
 
 def test_folder_is_divided_by_identity(tmp_path):
@@ -197,7 +199,7 @@ def test_folder_wrong_inputs(tmp_path):
         ImageFolder(tmp_path, seed=-1)
 
 
-# ---- tables ----------------------------------------------------------------------------------------------
+# ---- tables ----------------------------------------------------------------------------------
 
 ROWS = [("a.png", 10, 1, "train"), ("b.png", 4, 2, "train"), ("c.png", 10, 3, "train"),
         ("d.png", 6, 1, "val_query"), ("sub/e.png", 6, 2, "val_gallery"),
@@ -279,7 +281,8 @@ def test_table_wrong_options(tmp_path, change, error, word):
 
 
 @pytest.mark.parametrize("row, word", [
-    (("a.png", 1, 1), "line 8: expected 4 values, got 3"), (("a.png", 1, 1, "test"), "line 8.*test"),
+    (("a.png", 1, 1), "line 8: expected 4 values, got 3"),
+    (("a.png", 1, 1, "test"), "line 8.*test"),
     (("a.png", "", 1, "train"), "line 8: no id"), (("a.png", -2, 1, "train"), "-2"),
     (("a.png", 1, -1, "train"), "negative")])
 def test_table_wrong_lines(tmp_path, row, word):
@@ -325,7 +328,7 @@ def test_zip_is_read_by_many_threads_and_after_a_fork(tmp_path):
     assert os.read(reader, 1) == b"1"
 
 
-# ---- pictures ---------------------------------------------------------------------------------------
+# ---- pictures --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("archive", [False, True])
@@ -417,7 +420,7 @@ def test_split_batches(tmp_path):
     assert done == [(5, 5)]
 
 
-# ---- arrays ---------------------------------------------------------------------------------------------
+# ---- arrays ----------------------------------------------------------------------------------
 
 
 def test_arrays_without_a_share_train_and_test_everything():
@@ -459,7 +462,7 @@ def test_arrays_wrong_inputs(images, pids, camids, error, word):
         Arrays(images, pids, camids)
 
 
-# ---- real sets ---------------------------------------------------------------------------------------------
+# ---- real sets -------------------------------------------------------------------------------
 
 DATA = os.environ.get("REIDC_DATA")
 # images, train images, train identities, queries that can match

@@ -41,7 +41,7 @@ def test_pk_batches_have_distinct_identities_and_unused_images():
             seen.setdefault(label, []).append(part)
         for label, parts in seen.items():
             assert len(parts) <= max(1, sizes[label] // 4)
-            flat = sum(parts, [])
+            flat = [i for part in parts for i in part]
             if sizes[label] >= 4:
                 assert len(set(flat)) == len(flat)  # without replacement, no image twice
         left = sum(len(seen.get(c, [])) < max(1, m // 4) for c, m in sizes.items())
@@ -55,7 +55,7 @@ def test_pk_draws_identities_and_images_uniformly():
         order = epoch(labels, p=4, number=number)
         first.update([int(labels[order[0]])])
         for _, part in groups(labels, order):
-            left_out.update((set(range(part[0] // 5 * 5, part[0] // 5 * 5 + 5)) - set(part)))
+            left_out.update(set(range(part[0] // 5 * 5, part[0] // 5 * 5 + 5)) - set(part))
     assert all(abs(first[c] / 3000 - 1 / 12) < 0.025 for c in range(12))
     share = np.array([left_out[i] for i in range(60)]) / sum(left_out.values())
     assert abs(share - 1 / 60).max() < 0.004
