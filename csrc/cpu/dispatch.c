@@ -10,6 +10,7 @@
         &rc_f32_conv2d_bwd_x_winograd_4x4__##isa,                              \
         &rc_f32_conv2d_bwd_x_##tile##__##isa, NULL};                           \
     static const rc_conv_kernel *const bwd_w_##isa[] = {                       \
+        &rc_f32_conv2d_bwd_w_winograd_4x4__##isa,                              \
         &rc_f32_conv2d_bwd_w_##tile##__##isa, NULL};
 
 typedef struct kernel_set {

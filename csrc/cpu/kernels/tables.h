@@ -15,6 +15,7 @@ typedef struct rc_gemm_kernel {
 #define RC_CPU_KERNELS(X, isa, tile)                                       \
     X(rc_f32_conv2d_fwd_winograd_4x4__##isa)                               \
     X(rc_f32_conv2d_bwd_x_winograd_4x4__##isa)                             \
+    X(rc_f32_conv2d_bwd_w_winograd_4x4__##isa)                             \
     X(rc_f32_conv2d_fwd_##tile##__##isa)                                   \
     X(rc_f32_conv2d_bwd_x_##tile##__##isa)                                 \
     X(rc_f32_conv2d_bwd_w_##tile##__##isa)

@@ -15,4 +15,6 @@
 
 #include "../shared/conv_bwd_w.inc"
 
+#include "../shared/winograd_bwd_w.inc"
+
 #include "../shared/gemm.inc"
