@@ -13,6 +13,11 @@ SIZES = [(1, 1, 1, 1), (1, 1, 37, 5), (1, 2, 3, 700), (1, 14, 32, 16), (1, 15, 3
          (5, 7, 11, 13), (3, 40, 40, 64), (1, 29, 300, 600), (2, 150, 310, 9), (1, 6, 40, 0)]
 
 
+def bound(size):
+    """Rounding that walks at random along sums of size[3] terms, and the epilogue's."""
+    return 1e-7 + 2.0**-25 * size[3]**0.5
+
+
 def run(size, trans_a, trans_b, a, b, start=None, pad=(0, 0, 0), share=(False, False), **options):
     """a: (batch,m,k), b: (batch,k,n) as in the mathematics; stores them as asked, and runs."""
     batch, m, n, k = size
@@ -58,10 +63,10 @@ def test_against_float64(trans_a, trans_b, pad):
         a, b = factors(size, sum(size))
         want = a.astype(np.float64) @ b.astype(np.float64)
         got = run(size, trans_a, trans_b, a, b, pad=pad)
-        assert ref.relative_error(got, want) <= 4e-7, size
+        assert ref.relative_error(got, want) <= bound(size), size
         start = np.random.default_rng(0).standard_normal(want.shape).astype(np.float32)
         got = run(size, trans_a, trans_b, a, b, pad=pad, start=start, add=True)
-        assert ref.relative_error(got, want + start) <= 4e-7, size
+        assert ref.relative_error(got, want + start) <= bound(size), size
         a, b = factors(size, sum(size), exact=True)
         assert (run(size, trans_a, trans_b, a, b, pad=pad) == a @ b).all(), size
 
@@ -77,7 +82,7 @@ def test_epilogue(trans_a, trans_b, act):
         want = ref.activate(a.astype(np.float64) @ b + bias + residual, act, 0.25)
         got = run(size, trans_a, trans_b, a, b, pad=(1, 0, 2), bias=bias, residual=residual,
                   act=act, slope=0.25)
-        assert ref.relative_error(got, want) <= 4e-7, size
+        assert ref.relative_error(got, want) <= bound(size), size
 
 
 @pytest.mark.parametrize("trans_a,trans_b", BOTH)
@@ -85,9 +90,9 @@ def test_shared_factor(trans_a, trans_b):
     size = (4, 9, 35, 21)
     a, b = factors(size, 2)
     got = run(size, trans_a, trans_b, a, b, share=(True, False))
-    assert ref.relative_error(got, a[:1].astype(np.float64) @ b) <= 4e-7
+    assert ref.relative_error(got, a[:1].astype(np.float64) @ b) <= bound(size)
     got = run(size, trans_a, trans_b, a, b, share=(False, True))
-    assert ref.relative_error(got, a.astype(np.float64) @ b[:1]) <= 4e-7
+    assert ref.relative_error(got, a.astype(np.float64) @ b[:1]) <= bound(size)
 
 
 @pytest.mark.parametrize("trans_a,trans_b", BOTH)
