@@ -1,0 +1,294 @@
+"""The parity harness: a network of the engine against its PyTorch twin in float64.
+
+`compare` runs one evaluation and one training step on both and lists, tensor by tensor, the
+relative L2 error against the float64 twin beside that of the twin in float32, the yardstick: an
+error may be at most 8 times as large, plus 2e-5 (gradients 1e-4 more). `compare_steps` does ten Adam
+steps. `by_majority` repeats either on three states: a gradient that one chance crossing of a ReLU's
+kink has changed differs in one of them, a wrong one in all. The engine is reached through its public interface alone (`spec/api.md`); `TwinAsEngine`
+gives a torch twin that interface, so that the harness itself can be tested with broken twins.
+"""
+import copy
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import twins
+from states import excite
+
+FACTOR, FLOOR, GRADIENT_FLOOR = 8.0, 2e-5, 1e-4
+LOSS_STEPS, CHANGE_STEPS = 1e-4, 0.02
+
+
+def state_of(net):
+    return {k: v.detach().numpy().copy() for k, v in net.state_dict().items()
+            if not k.endswith("num_batches_tracked")}
+
+
+def put_state(net, state):
+    own = {k: torch.from_numpy(np.asarray(v)) for k, v in state.items()}
+    missing, unexpected = net.load_state_dict(own, strict=False)
+    missing = [k for k in missing if not k.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise AssertionError(f"names differ: missing {missing[:5]}, unexpected {unexpected[:5]}")
+    for k, v in net.state_dict().items():
+        if k in state and tuple(v.shape) != state[k].shape:
+            raise AssertionError(f"{k}: shape {state[k].shape}, page {tuple(v.shape)}")
+
+
+def error(x, truth):
+    """Relative L2; infinite where anything is not a number or the shapes differ."""
+    x, truth = np.asarray(x, np.float64), np.asarray(truth, np.float64)
+    if x.shape != truth.shape or not np.isfinite(x).all():
+        return float("inf")
+    norm = np.linalg.norm(truth)
+    gap = np.linalg.norm(x - truth)
+    return float(gap / norm) if norm > 0 else (0.0 if gap == 0 else float("inf"))
+
+
+def numpy_outputs(out):
+    return {k: v.detach().numpy() for k, v in out.items()}
+
+
+class TwinAsEngine:
+    """A torch twin behind the engine's interface; `tamper(gradients)` breaks it on purpose."""
+
+    def __init__(self, twin, dtype=torch.float32, tamper=None):
+        self.net, self.dtype, self.tamper = twin.to(dtype), dtype, tamper
+
+    def _x(self, images):
+        return torch.from_numpy(images).to(self.dtype)
+
+    def state_dict(self):
+        return state_of(self.net)
+
+    def load_state_dict(self, state):
+        put_state(self.net, state)
+
+    def forward(self, images, *, training=False, planes=None):
+        self.net.train(training)
+        planes = None if planes is None else torch.from_numpy(planes)
+        with torch.no_grad():
+            return numpy_outputs(self.net(self._x(images), planes))
+
+    def loss(self, images, labels, *, planes=None):
+        self.net.train()
+        planes = None if planes is None else torch.from_numpy(planes)
+        parts = self.net.loss(self.net(self._x(images), planes), torch.from_numpy(labels))
+        parts["total"].backward()
+        return {k: float(v.detach()) for k, v in parts.items()}
+
+    def zero_grad(self):
+        self.net.zero_grad()
+
+    def gradients(self):
+        found = {k: np.zeros(p.shape) if p.grad is None else p.grad.numpy().copy()
+                 for k, p in self.net.named_parameters()}
+        if self.tamper:
+            self.tamper(found)
+        return found
+
+    def adam(self, lr, weight_decay):
+        return torch.optim.Adam([p for p in self.net.parameters() if p.requires_grad], lr,
+                                eps=1e-8, weight_decay=weight_decay)
+
+    def train_step(self, images, labels, optimizer, *, planes=None):
+        optimizer.zero_grad()
+        parts = self.loss(images, labels, planes=planes)
+        optimizer.step()
+        return parts
+
+
+@dataclass
+class Row:
+    kind: str        # embedding, output, loss, gradient, running
+    name: str
+    ours: float      # relative L2 error of the engine against float64
+    peer: float      # the float32 twin's
+    limit: float
+    absolute: bool = False
+    outvoted: bool = False  # see by_majority
+
+    @property
+    def ok(self):
+        return bool(self.ours <= self.limit) or self.outvoted
+
+    def __str__(self):
+        how = "norm" if self.absolute else "error"
+        return (f"{'vote' if self.outvoted else 'ok  ' if self.ok else 'FAIL'} {self.kind:9} {self.name:44} {how} "
+                f"{self.ours:.2e}  float32 twin {self.peer:.2e}  limit {self.limit:.2e}")
+
+
+@dataclass
+class Report:
+    rows: list = field(default_factory=list)
+
+    def add(self, kind, name, ours, peers, truth):
+        a, b = error(ours, truth), max(error(p, truth) for p in peers)
+        floor = FLOOR + (GRADIENT_FLOOR if kind == "gradient" else 0.0)
+        self.rows.append(Row(kind, name, a, b, FACTOR * b + floor))
+
+    def add_sets(self, kind, ours, peers, truth):
+        """Three dicts by name; a name that only one of them has is a failure."""
+        for name in sorted(set(ours) ^ set(truth)):
+            self.rows.append(Row(kind, name + " (not in both)", float("inf"), 0.0, 0.0))
+        for name in truth:
+            if name in ours:
+                self.add(kind, name, ours[name], [p[name] for p in peers], truth[name])
+
+    @property
+    def failures(self):
+        return [r for r in self.rows if not r.ok]
+
+    def worst(self, count=5):
+        def share(r):
+            return r.ours / r.limit if r.limit > 0 else (0.0 if r.ours == 0 else float("inf"))
+        return sorted(self.rows, key=share, reverse=True)[:count]
+
+    def summary(self):
+        lines = []
+        for kind in dict.fromkeys(r.kind for r in self.rows):
+            rows = [r for r in self.rows if r.kind == kind and not r.absolute]
+            ours, peer = [r.ours for r in rows], [r.peer for r in rows]
+            lines.append(f"{kind:9} {len(rows):4} tensors  ours median {np.median(ours):.1e} max "
+                         f"{max(ours):.1e}  float32 twin median {np.median(peer):.1e} max "
+                         f"{max(peer):.1e}  bad {sum(not r.ok for r in rows)}")
+        return "\n".join(lines + [str(r) for r in self.worst()])
+
+    def check(self):
+        bad = self.failures
+        assert not bad, f"{len(bad)} of {len(self.rows)} differ\n" + "\n".join(map(str, bad[:40]))
+
+
+def split_running(state):
+    return {k: v for k, v in state.items() if k.endswith(("running_mean", "running_var"))}
+
+
+def one_step(engine, state, images, labels, planes):
+    """What a network of any kind gives: embedding, training outputs, parts, gradients, running."""
+    engine.load_state_dict(state)
+    embedding = engine.forward(images)["embedding"] if planes is None else \
+        engine.forward(images, planes=planes)["embedding"]
+    keyword = {} if planes is None else {"planes": planes}
+    outputs = engine.forward(images, training=True, **keyword)
+    running = split_running(engine.state_dict())
+    engine.load_state_dict(state)
+    engine.zero_grad()
+    parts = engine.loss(images, labels, **keyword)
+    after = split_running(engine.state_dict())
+    return embedding, outputs, parts, engine.gradients(), running, after
+
+
+def reference(twin, images, labels, planes=None, seed=0, twin_for_64=None):
+    """What `judge` needs from the twins: the state, float64 results, two sets of float32 results.
+
+    The twins run one after the other, so that only one set of activations is alive. The float32
+    twin runs in both memory layouts and the larger error counts: which values rounding pushes over
+    a ReLU's kink is chance, and one order of summation may be lucky.
+    `twin_for_64`: another twin of the same network for float64.
+    """
+    state = excite(state_of(twin), seed)
+
+    def run(net, dtype, layout=torch.contiguous_format):
+        net = TwinAsEngine(copy.deepcopy(net).to(memory_format=layout), dtype)
+        return one_step(net, state, images, labels, planes)
+
+    truth = run(twin_for_64 or twin, torch.float64)
+    peers = [run(twin, torch.float32), run(twin, torch.float32, torch.channels_last)]
+    return state, truth, peers, set(twin.page_zero)
+
+
+def compare(engine, twin, images, labels, planes=None, seed=0, twin_for_64=None):
+    """engine: a network of reidc (or TwinAsEngine); twin: a torch network; -> Report."""
+    return judge(engine, reference(twin, images, labels, planes, seed, twin_for_64), images, labels,
+                 planes)
+
+
+def judge(engine, known, images, labels, planes=None):
+    """The engine's step against what `reference` gave for the same batch -> Report."""
+    state, truth, peers, quiet = known
+    ours = one_step(engine, state, images, labels, planes)
+    report = Report()
+
+    def sets(kind, index, skip=()):
+        pick = [{k: v for k, v in t[index].items() if k not in skip} for t in (ours, *peers, truth)]
+        report.add_sets(kind, pick[0], pick[1:-1], pick[-1])
+
+    report.add("embedding", "embedding", ours[0], [p[0] for p in peers], truth[0])
+    if "planes" in truth[1]:
+        same = np.array_equal(ours[1].get("planes"), truth[1]["planes"])
+        report.rows.append(Row("planes", "planes (exact)", 0.0 if same else float("inf"), 0.0, 0.0))
+    sets("output", 1, {"planes"})
+    sets("loss", 2)
+    sets("gradient", 3, quiet)
+    for name in quiet:  # rounding noise on both sides: its norm, against the norm's own weight
+        scale = np.linalg.norm(truth[3][name.replace(".bias", ".weight")])
+        norms = [float(np.linalg.norm(t[3][name])) for t in (ours, *peers)]
+        report.rows.append(Row("gradient", name, norms[0], max(norms[1:]), FACTOR * max(norms[1:])
+                               + GRADIENT_FLOOR * scale, absolute=True))
+    sets("running", 4)
+    sets("running2", 5)
+    return report
+
+
+def compare_steps(engine, make_adam, twin, batches, seed=0, steps=10, lr=1e-5,
+                  weight_decay=5e-4):
+    """Ten Adam steps on both -> Report of losses and of each parameter's change.
+
+    batches: a list of (images, labels, planes or None), taken in turn: with one alone the gradients
+    would hardly change, and neither would Adam's betas show.
+    `make_adam(engine, lr, weight_decay)` makes the engine's optimiser after the state is loaded.
+    """
+    state = excite(state_of(twin), seed)
+    double = TwinAsEngine(copy.deepcopy(twin), torch.float64)
+    runs = []
+    for net, adam in ((double, TwinAsEngine.adam), (engine, make_adam)):
+        net.load_state_dict(state)
+        optimizer, losses = adam(net, lr, weight_decay), []
+        for i in range(steps):
+            images, labels, planes = batches[i % len(batches)]
+            keyword = {} if planes is None else {"planes": planes}
+            losses.append(net.train_step(images, labels, optimizer, **keyword))
+        runs.append((losses, net.state_dict()))
+    (truth, end), (ours, our_end) = runs
+    report = Report()
+    for i in range(steps):
+        for part, value in truth[i].items():
+            report.rows.append(Row("loss", f"step {i} {part}", error(ours[i][part], value), 0.0,
+                                   LOSS_STEPS))
+    for name, _ in twin.named_parameters():
+        if name in twin.page_zero:
+            continue
+        before = state[name].astype(np.float64)
+        change = error(our_end[name].astype(np.float64) - before, end[name] - before)
+        report.rows.append(Row("change", name, change, 0.0, CHANGE_STEPS))
+    return report
+
+
+def by_majority(run, seeds=(0, 1, 2), forgiven=("gradient", "change")):
+    """run(seed) -> Report; the first report, judged with up to two more states where it fails.
+
+    Only the kinds in `forgiven` are put to the vote, each tensor by itself; anything else has to
+    hold in every state that is tried.
+    """
+    reports = [run(seeds[0])]
+    if not reports[0].failures:
+        return reports[0]
+    reports += [run(seed) for seed in seeds[1:]]
+    votes = {}
+    for report in reports:
+        for row in report.rows:
+            votes.setdefault((row.kind, row.name), []).append(row.ok)
+    for report in reports:
+        for row in report.rows:
+            good = votes[row.kind, row.name]
+            row.outvoted = row.kind in forgiven and 2 * sum(good) > len(good) == len(reports)
+    merged = Report([row for report in reports for row in report.rows])
+    return merged
+
+
+def twin_of(name, *args, **options):
+    """A twin without dropout, seeded."""
+    torch.manual_seed(0)
+    if name == "MBGN":
+        options.setdefault("dropout", 0.0)
+    return twins.build(name, *args, **options)

@@ -1,0 +1,16 @@
+"""Independent PyTorch networks, written from the pages, that the C engine is compared with.
+
+They share the pages' parameter names, so that one state serves both. Nothing here is imported by
+`reidc`; `aabs.py` needs NumPy alone. `build(name, ...)` makes a twin by the name of its class.
+"""
+
+
+def build(name, num_classes, height, width, **options):
+    """The twin of `reidc.<name>(num_classes, height, width, **options)`."""
+    if name == "Baseline":
+        from .baseline import Baseline as cls
+    elif name == "MBGN":
+        from .mbgn import MBGN as cls
+    else:
+        raise ValueError(f"no twin of {name!r}")
+    return cls(num_classes, height, width, **options)
