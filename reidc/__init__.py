@@ -1,20 +1,65 @@
-"""Person re-identification networks with a C core: train, run, evaluate, explain."""
-from reidc._core import Error, aabs, config  # noqa: F401
-from reidc.evaluation import (  # noqa: F401
-    compute_distance_matrix, evaluate, evaluate_rank)
+"""Person re-identification networks with a C core: train, run, evaluate, explain.
+
+Only the core is loaded here; every other name is imported when it is first used.
+"""
+from reidc._core import (  # noqa: F401
+    ArgumentError, ArgumentTypeError, DeviceError, Error, FileError, FileMissingError,
+    InternalError, OutOfMemoryError, UnsupportedError, aabs, config,
+)
 
 __version__ = "0.1.0"
 
-# What `import reidc` need not read.
-_LATE = {"Augment": "reidc.augment", "Loader": "reidc.loader"}
-_LATE_MODULES = ("datasets", "losses", "schedules")
+_NAMES = {  # name: the module that has it
+    "Augment": "augment",
+    "Loader": "loader",
+    "compute_distance_matrix": "evaluation",
+    "evaluate": "evaluation",
+    "evaluate_rank": "evaluation",
+    "Graph": "graph",
+    "Baseline": "networks",
+    "FeatureExtractor": "networks",
+    "MBGN": "networks",
+    "Network": "networks",
+    "build_model": "networks",
+    "list_models": "networks",
+    "load": "networks",
+    "Adam": "optim",
+    "AdamW": "optim",
+    "SGD": "optim",
+}
+_MODULES = ("datasets", "losses", "schedules")
+
+__all__ = ["ArgumentError", "ArgumentTypeError", "DeviceError", "Error", "FileError",
+           "FileMissingError", "InternalError", "OutOfMemoryError", "UnsupportedError", "aabs",
+           "config", *_NAMES, *_MODULES]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # what type checkers and editors read; never runs
+    from reidc import datasets, losses, schedules  # noqa: F401
+    from reidc.augment import Augment  # noqa: F401
+    from reidc.evaluation import (  # noqa: F401
+        compute_distance_matrix, evaluate, evaluate_rank,
+    )
+    from reidc.graph import Graph  # noqa: F401
+    from reidc.loader import Loader  # noqa: F401
+    from reidc.networks import (  # noqa: F401
+        MBGN, Baseline, FeatureExtractor, Network, build_model, list_models, load,
+    )
+    from reidc.optim import SGD, Adam, AdamW  # noqa: F401
 
 
 def __getattr__(name):
-    import importlib
+    from importlib import import_module
 
-    if name in _LATE_MODULES:
-        return importlib.import_module(f"reidc.{name}")
-    if name in _LATE:
-        return getattr(importlib.import_module(_LATE[name]), name)
-    raise AttributeError(f"module 'reidc' has no attribute {name!r}")
+    if name in _NAMES:
+        value = getattr(import_module("reidc." + _NAMES[name]), name)
+    elif name in _MODULES:
+        value = import_module("reidc." + name)
+    else:
+        raise AttributeError(f"module 'reidc' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,300 @@
+"""The networks by name: constructors with their switches, checkpoints, FeatureExtractor.
+
+The networks themselves live in C (csrc/nets); what they do with images is documented at
+`reidc._core.Network`. Here are words and files only.
+"""
+import json
+
+from reidc import _core
+
+FORMAT = "1"  # of a checkpoint's header
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # spec/README.md, of pixels in [0, 1]
+
+
+def check_device(device):
+    """ValueError for anything but "cpu"."""
+    if device != "cpu":
+        raise _core.ArgumentError(f"device: expected 'cpu', got {device!r}")
+
+
+class Network(_core.Network):
+    """A network with its weights. Made by its system's class, `Graph.build`, `build_model`, `load`."""
+
+    def _build(self, system, pretrained, device, settings):
+        check_device(device)
+        if pretrained is not None:  # found before minutes are spent on anything else
+            from reidc.weights import load_pretrained, resolve_pretrained
+
+            pretrained = resolve_pretrained(pretrained)
+        super().__init__(system, settings)
+        if pretrained is not None:
+            load_pretrained(self, pretrained)
+
+    @property
+    def contract(self):
+        """What the embedding means, as plain data; a checkpoint carries it and is held to it.
+
+        size (height, width), resize rule of uint8 images, colour order, mean and std of the
+        normalisation (of pixels in [0, 1]), the feature and its dimension, whether it is of unit
+        length, whether the test averages the mirrored image, and the metric that ranks.
+        """
+        return {
+            "system": self.system, "size": [self.height, self.width],
+            "resize": "bilinear, antialiased, as Pillow", "color": "RGB", "mean": list(MEAN),
+            "std": list(STD), "feature": "embedding", "dimension": self.dimension,
+            "normalized": self.normalized, "flip": self.test_flip, "metric": "euclidean",
+        }
+
+    @property
+    def device(self):
+        """Where the network computes: "cpu"."""
+        return "cpu"
+
+    def to(self, device):
+        """The network on that device; "cpu" is the network itself. ValueError: another one."""
+        check_device(device)
+        return self
+
+    def summary(self):
+        """A table by layer: operation, output of one image, parameters, multiply-accumulates."""
+        rows = [("layer", "operation", "output", "parameters", "MACs")]
+        for node in self.graph():
+            if node["parameters"] or node["macs"]:
+                rows.append((node["name"] + ("" if node["evaluation"] else " (training)"),
+                             node["op"], "×".join(map(str, node["shape"])),
+                             f"{node['parameters']:,}", f"{node['macs']:,}"))
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        lines = ["  ".join(cell.ljust(w) if i < 3 else cell.rjust(w)
+                           for i, (cell, w) in enumerate(zip(row, widths))) for row in rows]
+        lines.insert(1, "-" * len(lines[0]))
+        lines.append(lines[1])
+        lines.append(f"{self.system}: 3×{self.height}×{self.width} to {self.dimension}; "
+                     f"{self.num_parameters:,} parameters, {self.num_inference_parameters:,} of "
+                     f"them in inference; {self.macs:,} MACs an image"
+                     + (f" ({self.macs_literal:,} done literally)"
+                        if self.macs_literal != self.macs else ""))
+        return "\n".join(lines)
+
+    def save(self, path):
+        """Write weights, configuration and contract to a `.safetensors` or `.npz` file.
+
+        Written to a temporary file in the same folder, synced, renamed: `path` is either the old
+        file or the whole new one. Weights are float32 in the file and come back bit for bit
+        (those of a float64 network are rounded by `load`).
+        """
+        from reidc.weights import write_weights
+
+        header = {"reidc.format": FORMAT, "reidc.config": json.dumps(self.config),
+                  "reidc.contract": json.dumps(self.contract), "reidc.step": str(self.step)}
+        write_weights(path, self.state_dict(), header)
+
+    def __copy__(self):
+        return self.copy()
+
+    def __deepcopy__(self, memo):
+        return self.copy()
+
+    def __reduce_ex__(self, protocol):
+        return _restore, (self.config, self.state_dict(), self.step)
+
+    def __repr__(self):
+        return (f"<reidc {self.system}: 3×{self.height}×{self.width} to {self.dimension}, "
+                f"{self.num_classes} classes, {self.num_parameters:,} parameters>")
+
+
+class Baseline(Network):
+    """ResNet with BNNeck, the field's "bag of tricks" (Luo et al. 2019); `spec/common.md` 10.
+
+    num_classes: identities in training. height, width: multiples of 16 (32 with last_stride=2).
+    backbone: 'resnet18', '34', '50', '101', '152' or 'resnet50_ibn_a' and the like;
+    width_multiplier scales its channels to 8·max(1, round(c·w/8)).
+    pretrained: None, a file (.safetensors, .npz, .pth) or a hub id with a ResNet's weights, for the
+    backbone. seed: initial weights and dropout. precision: 'float32', or 'float64': plain C, slow,
+    for comparisons. threads: None: all processors there are.
+    last_stride: of the last stage, 1 or 2. label_smooth: of the cross entropy `id`. margin: of the
+    batch-hard `triplet` on `feat` (None: soft), which triplet=False leaves out. center: add
+    w_center times the centre loss of `feat`.
+    Training outputs: `feat` N×C, `logit` N×num_classes. Embedding: the BNNeck's output, N×C.
+
+    TypeError: unknown keyword. ValueError: a value that does not fit. MemoryError: too large.
+    """
+
+    def __init__(self, num_classes, height=256, width=128, *, backbone="resnet50",
+                 width_multiplier=1.0, pretrained=None, seed=0, device="cpu", precision="float32",
+                 threads=None, last_stride=1, label_smooth=0.1, margin=0.3, triplet=True,
+                 center=False, w_center=0.0005):
+        self._build("baseline", pretrained, device, dict(
+            num_classes=num_classes, height=height, width=width, backbone=backbone,
+            width_multiplier=width_multiplier, seed=seed, precision=precision, threads=threads,
+            last_stride=last_stride, label_smooth=label_smooth, margin=margin, triplet=triplet,
+            center=center, w_center=w_center))
+
+
+class MBGN(Network):
+    """Multiple Biological Granularities Network (Tu, Guan, Kuang, ICMR 2022); `spec/mbgn.md`.
+
+    num_classes, backbone, width_multiplier, pretrained, seed, precision, threads: as Baseline's.
+    height: a multiple of 16, at least 80; width: a multiple of 32.
+    attention: 'gsrpa', 'cbam' or None, after the last num_attention (0..4) stages.
+    branch_g, branch_l: the mean-pooled and the max-pooled branch, at least one of them.
+    segmentation: how the map is cut into five parts: 'aabs' (image by image), 'body' or 'uniform'.
+    strategy: which runs of parts have heads: 'F', 'M', 'M+F', 'M+C' or 'MGN'.
+    structure: the 45 cosine similarities of half parts. part_pool: 'max' or 'avg'.
+    dropout: before the classifiers, 0 to 0.99.
+    Training outputs: z_*, f_*, logits_*, similarity, planes as on the page. Embedding: all f side by
+    side (2304 by default), not normalised.
+
+    TypeError: unknown keyword. ValueError: a value or combination that does not fit. MemoryError.
+    """
+
+    def __init__(self, num_classes, height=384, width=128, *, backbone="resnet50",
+                 width_multiplier=1.0, pretrained=None, seed=0, device="cpu", precision="float32",
+                 threads=None, attention="gsrpa", num_attention=4, branch_g=True, branch_l=True,
+                 segmentation="aabs", strategy="M+F", structure=True, part_pool="max",
+                 dropout=0.5):
+        self._build("mbgn", pretrained, device, dict(
+            num_classes=num_classes, height=height, width=width, backbone=backbone,
+            width_multiplier=width_multiplier, seed=seed, precision=precision, threads=threads,
+            attention=attention, num_attention=num_attention, branch_g=branch_g,
+            branch_l=branch_l, segmentation=segmentation, strategy=strategy, structure=structure,
+            part_pool=part_pool, dropout=dropout))
+
+
+SYSTEMS = {"baseline": Baseline, "mbgn": MBGN}
+
+
+def list_models():
+    """Names that `build_model` and `FeatureExtractor` know."""
+    return list(_core.list_systems())
+
+
+def build_model(name, num_classes, **options):
+    """A network by name ("baseline", "mbgn"; case does not matter) with its class's keywords.
+
+    ValueError: unknown name.
+    """
+    if not isinstance(name, str):
+        raise _core.ArgumentTypeError(f"name: expected text, got {type(name).__name__}")
+    if name.lower() not in SYSTEMS:
+        raise _core.ArgumentError(f"name: expected one of {', '.join(SYSTEMS)}, got {name!r}")
+    return SYSTEMS[name.lower()](num_classes, **options)
+
+
+# ---- checkpoints
+
+
+def from_config(config, *, threads=None):
+    """A fresh network from what `Network.config` gave; `threads` in place of those it had."""
+    settings = dict(config["settings"], threads=threads)
+    if config["system"] == "graph":
+        from reidc.graph import _replay
+
+        calls, center_weight = config["description"]
+        builder, network = _core.GraphBuilder(), Network.__new__(Network)
+        _replay(builder, calls)
+        builder.build(network, settings, [calls, center_weight], center_weight)
+        return network
+    cls = SYSTEMS[config["system"]]
+    network = cls.__new__(cls)
+    _core.Network.__init__(network, config["system"], settings)
+    return network
+
+
+def _restore(config, state, step):
+    network = from_config(config, threads=config["settings"].get("threads"))
+    network.load_state_dict(state)
+    network.step = step
+    return network
+
+
+def load(path, *, device="cpu", threads=None):
+    """The network that `Network.save` wrote, with its class, switches and weights.
+
+    threads: None: all processors there are. FileNotFoundError; OSError: truncated or no such
+    file format; ValueError: weights without a configuration, or a contract that this version of
+    the network does not keep (another size, dimension, normalisation).
+    """
+    from reidc.weights import read_weights
+
+    check_device(device)
+    tensors, header = read_weights(path)
+    if "reidc.config" not in header:
+        raise _core.ArgumentError(
+            f"{path}: expected a network saved by reidc, got weights without a configuration "
+            "(a ResNet's weights are read by pretrained=)")
+    try:
+        config, contract = json.loads(header["reidc.config"]), json.loads(header["reidc.contract"])
+        step = int(header.get("reidc.step", "0"))
+        network = from_config(config, threads=threads)
+    except _core.Error:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _core.FileError(f"{path}: damaged configuration: {error}") from None
+    kept = network.contract
+    for key in sorted(set(kept) | set(contract)):
+        if kept.get(key) != contract.get(key):
+            raise _core.ArgumentError(f"{path}: contract: expected {key} {kept.get(key)}, got "
+                                      f"{contract.get(key)}")
+    network.load_state_dict(tensors)
+    network.step = step
+    return network
+
+
+# ---- torchreid's way
+
+
+class FeatureExtractor:
+    """Features of pictures by a model's name and weights, as torchreid's users know it.
+
+    name: one of `list_models()`. model_path: a network saved by reidc, or a ResNet's weights for the
+    backbone, or None (initial weights). image_size: height and width; those of a saved network
+    are its own. Calling it gives float32 N×D, not normalised.
+    """
+
+    def __init__(self, name, model_path=None, image_size=(256, 128), device="cpu"):
+        check_device(device)
+        height, width = image_size
+        saved = None
+        if model_path:
+            from reidc.weights import read_weights
+
+            saved = "reidc.config" in read_weights(model_path)[1]
+        if saved:
+            self.model = load(model_path)
+            if self.model.system != str(name).lower():
+                raise _core.ArgumentError(f"model_path: expected a {name!r}, got a "
+                                          f"{self.model.system!r}")
+            own = (self.model.height, self.model.width)
+            if (height, width) not in ((256, 128), own):
+                raise _core.ArgumentError(f"image_size: the saved network has {own}, got "
+                                          f"{(height, width)}")
+        else:
+            self.model = build_model(name, 1, height=height, width=width,
+                                     pretrained=model_path or None)
+
+    def __call__(self, images):
+        """images: a path, an array (N×H×W×3 or H×W×3 uint8), or a list of either."""
+        import os
+
+        import numpy
+
+        if isinstance(images, numpy.ndarray) and images.ndim == 4:
+            return self.model.embed(images, normalize=False)
+        if isinstance(images, (str, os.PathLike)) or isinstance(images, numpy.ndarray):
+            images = [images]
+        pictures = [image if isinstance(image, numpy.ndarray) else _picture(image)
+                    for image in images]
+        features = numpy.empty((len(pictures), self.model.dimension), numpy.float32)
+        by_shape = {}
+        for i, picture in enumerate(pictures):
+            by_shape.setdefault((picture.shape, picture.dtype.str), []).append(i)
+        for places in by_shape.values():
+            batch = numpy.stack([pictures[i] for i in places])
+            features[places] = self.model.embed(batch, normalize=False)
+        return features
+
+
+def _picture(path):
+    from reidc.splits import decode
+
+    return decode(path, path)

@@ -1,0 +1,50 @@
+"""Optimisers: SGD, Adam, AdamW with PyTorch's equations. The work is in C."""
+from reidc import _core
+
+
+def _pair(betas):
+    try:
+        first, second = betas
+    except (TypeError, ValueError):
+        raise _core.ArgumentTypeError(f"betas: expected two numbers, got {betas!r}") from None
+    return {"beta1": first, "beta2": second}
+
+
+class Adam(_core.Optimizer):
+    """Adam (Kingma and Ba 2015); `weight_decay` is the L2 term added to the gradient.
+
+    network: what is trained; `lr`: the rate, settable at any time; `betas` in [0, 1); `eps` >= 0.
+    groups: {name pattern: {"lr_factor": number, "weight_decay": number}}, patterns as in fnmatch
+    ("backbone.*"); the first that matches a parameter's name counts; what is left out is the
+    optimiser's own. Parameters that a network never trains stay as they are; centres of a centre
+    loss (names beginning with `center`) follow their own plain SGD of rate 0.5.
+    ValueError: numbers out of range, a pattern that matches nothing.
+    """
+
+    def __init__(self, network, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, *, groups=None):
+        super().__init__(network, "adam", lr, eps=eps, weight_decay=weight_decay, groups=groups,
+                         **_pair(betas))
+
+
+class AdamW(_core.Optimizer):
+    """Adam with decoupled decay (Loshchilov and Hutter 2019): w <- w (1 - lr weight_decay) first.
+
+    Arguments as Adam's.
+    """
+
+    def __init__(self, network, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, *,
+                 groups=None):
+        super().__init__(network, "adamw", lr, eps=eps, weight_decay=weight_decay, groups=groups,
+                         **_pair(betas))
+
+
+class SGD(_core.Optimizer):
+    """Gradient descent with momentum as PyTorch has it: the first step's momentum is the gradient.
+
+    momentum >= 0; nesterov needs momentum and no dampening. Other arguments as Adam's.
+    """
+
+    def __init__(self, network, lr, momentum=0, nesterov=False, weight_decay=0, *, dampening=0,
+                 groups=None):
+        super().__init__(network, "sgd", lr, momentum=momentum, nesterov=nesterov,
+                         weight_decay=weight_decay, dampening=dampening, groups=groups)
