@@ -242,7 +242,7 @@ static PyMethodDef methods[] = {
     {"_loss", loss, METH_VARARGS,
      "_loss(name, inputs, settings)\n--\n\n(value, gradient); see reidc.losses."},
     {"aabs", aabs, METH_O,
-     "aabs(F)\n--\n\n"
+     "aabs(F, /)\n--\n\n"
      "Planes of adaptively adjusted body segmentation (the MBGN page, section 3).\n\n"
      "F: float32, N x C x H x w, H >= 5, finite. Returns int64 N x 4, in each row\n"
      "0 < l0 < l1 < l2 < l3 < H: the rows where parts 2, 3, 4 and 5 begin. One image's planes\n"
