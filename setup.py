@@ -83,4 +83,5 @@ class Build(build_ext):
         self.compiler.link_shared_object(objects, path, extra_postargs=link)
 
 
-setup(ext_modules=[Extension("reidc._core", sources=[])], cmdclass={"build_ext": Build})
+if __name__ != "sources":  # tests/c/run.sh asks for the groups alone
+    setup(ext_modules=[Extension("reidc._core", sources=[])], cmdclass={"build_ext": Build})

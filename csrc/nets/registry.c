@@ -275,12 +275,9 @@ rc_system_build(const rc_system *system, const rc_setting *settings, int n, rc_g
     }
     RC_TRY(rc_backbone_find(backbone, multiplier, &net->backbone, err));
     system->build(g, net, config);
-    if (g->status != RC_OK) {
-        if (err) {
-            *err = g->error;
-        }
-        return g->status;
-    }
     rc_graph_order_states(g, "backbone.");
-    return RC_OK;
+    if (g->status != RC_OK && err) {
+        *err = g->error;
+    }
+    return g->status;
 }
