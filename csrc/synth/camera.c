@@ -162,10 +162,11 @@ draw_leaves(uint64_t s, int horizon, plate_image image)
     for (int y = 0; y < horizon + 30 && y < PLATE_H; y++) {
         for (int x = 0; x < PLATE_W; x++) {
             float n = 0.6f * noise(coarse, 16, y, x) + 0.4f * noise(fine, 5, y, x);
-            if (n > 0.55f) {
-                for (int c = 0; c < 3; c++) {
-                    image[c][y][x] = green[c] * factor;
-                }
+            float cover = (n - 0.55f) * 9.0f + 0.5f; /* leaves at the rim let light through */
+            cover = cover < 0 ? 0 : cover > 1 ? 1 : cover;
+            float light = factor * (0.7f + 1.2f * noise(fine, 7, y, x) * (1.55f - n));
+            for (int c = 0; c < 3 && cover > 0; c++) {
+                image[c][y][x] += (green[c] * light - image[c][y][x]) * cover;
             }
         }
     }

@@ -6,6 +6,10 @@
  * rows of luma, and 8 rows with Cb in the left half and Cr in the right. */
 #include "synth/kernels/lanes.h"
 
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 typedef float tile[8][LANES] __attribute__((aligned(64)));
 
 /* cos(k pi / 16) / 2, and 1 / (2 sqrt 2): the orthonormal DCT-II of length 8. */
@@ -60,9 +64,49 @@ idct_columns(tile x)
     }
 }
 
+/* Both 8 x 8 blocks, by exchanging halves three times: bit k of row and column. */
 static inline void
 transpose(tile x)
 {
+#if defined(__AVX512F__)
+    for (int k = 1; k < 8; k *= 2) {
+        /* Row i (bit k of i clear) takes its own columns without bit k and row i + k's. */
+        const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+        const __m512i bit = _mm512_set1_epi32(k);
+        const __mmask16 odd = _mm512_test_epi32_mask(lane, bit);
+        const __m512i low = _mm512_mask_add_epi32(lane, odd, lane, _mm512_set1_epi32(16 - k));
+        const __m512i high = _mm512_mask_add_epi32(_mm512_add_epi32(lane, bit), odd, lane,
+                                                   _mm512_set1_epi32(16));
+        for (int i = 0; i < 8; i++) {
+            if (!(i & k)) {
+                __m512 a = _mm512_load_ps(x[i]), b = _mm512_load_ps(x[i + k]);
+                _mm512_store_ps(x[i], _mm512_permutex2var_ps(a, low, b));
+                _mm512_store_ps(x[i + k], _mm512_permutex2var_ps(a, high, b));
+            }
+        }
+    }
+#elif defined(__AVX__)
+    for (int half = 0; half < LANES; half += 8) {
+        __m256 a[8], b[8];
+        for (int i = 0; i < 8; i++) {
+            a[i] = _mm256_load_ps(x[i] + half);
+        }
+        for (int i = 0; i < 8; i += 2) {
+            b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+            b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+        }
+        for (int i = 0; i < 8; i += 4) {
+            a[i] = _mm256_shuffle_ps(b[i], b[i + 2], 0x44);
+            a[i + 1] = _mm256_shuffle_ps(b[i], b[i + 2], 0xee);
+            a[i + 2] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+            a[i + 3] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xee);
+        }
+        for (int i = 0; i < 4; i++) {
+            _mm256_store_ps(x[i] + half, _mm256_permute2f128_ps(a[i], a[i + 4], 0x20));
+            _mm256_store_ps(x[i + 4] + half, _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
+        }
+    }
+#else
     tile y;
     for (int i = 0; i < 8; i++) {
         for (int k = 0; k < 8; k++) {
@@ -73,6 +117,7 @@ transpose(tile x)
     for (int i = 0; i < 8; i++) {
         EACH_LANE x[i][j] = y[i][j];
     }
+#endif
 }
 
 /* step, inverse: (8,8) quantisation of the transposed block, repeated for the second block. */
@@ -124,42 +169,81 @@ static inline void
 to_ycc(const float *r, const float *g, const float *b, float *luma, float *cb, float *cr, int w)
 {
     for (int x = 0; x < w; x += LANES) {
-        EACH_LANE {
-            float red = 255.0f * clamp01(r[x + j]), green = 255.0f * clamp01(g[x + j]);
-            float blue = 255.0f * clamp01(b[x + j]);
-            luma[x + j] = (0.299f * red + 0.587f * green + 0.114f * blue) - 128.0f;
-            cb[x + j] = 0.5f * blue - (0.168735892f * red + 0.331264108f * green);
-            cr[x + j] = 0.5f * red - (0.418687589f * green + 0.081312411f * blue);
-        }
+        lanes red, green, blue, l, u, v; /* local: nothing can alias, so all of it vectorises */
+        EACH_LANE red[j] = 255.0f * clamp01(r[x + j]);
+        EACH_LANE green[j] = 255.0f * clamp01(g[x + j]);
+        EACH_LANE blue[j] = 255.0f * clamp01(b[x + j]);
+        EACH_LANE l[j] = (0.299f * red[j] + 0.587f * green[j] + 0.114f * blue[j]) - 128.0f;
+        EACH_LANE u[j] = 0.5f * blue[j] - (0.168735892f * red[j] + 0.331264108f * green[j]);
+        EACH_LANE v[j] = 0.5f * red[j] - (0.418687589f * green[j] + 0.081312411f * blue[j]);
+        EACH_LANE luma[x + j] = l[j];
+        EACH_LANE cb[x + j] = u[j];
+        EACH_LANE cr[x + j] = v[j];
     }
 }
 
-static inline uint8_t
-to_byte(float x)
+/* 16 values to bytes, clipped, half up. */
+static inline void
+to_bytes(const lanes value, uint8_t *out)
 {
-    x = x < 0.0f ? 0.0f : x > 255.0f ? 255.0f : x;
-    return (uint8_t)(int32_t)(x + 0.5f);
+    int32_t n[LANES] __attribute__((aligned(64)));
+    EACH_LANE {
+        float x = value[j] < 0.0f ? 0.0f : value[j];
+        n[j] = (int32_t)((x > 255.0f ? 255.0f : x) + 0.5f);
+    }
+#if defined(__AVX512F__)
+    _mm_storeu_si128((__m128i *)out, _mm512_cvtepi32_epi8(_mm512_load_si512(n)));
+#else
+    EACH_LANE out[j] = (uint8_t)n[j];
+#endif
+}
+
+/* 16 pixels of three planes to 48 bytes. */
+static inline void
+interleave(const uint8_t *red, const uint8_t *green, const uint8_t *blue, uint8_t *out)
+{
+#if defined(__AVX__)
+    const __m128i r = _mm_loadu_si128((const __m128i *)red);
+    const __m128i g = _mm_loadu_si128((const __m128i *)green);
+    const __m128i b = _mm_loadu_si128((const __m128i *)blue);
+    for (int k = 0; k < 3; k++) {
+        int8_t pick[3][16]; /* byte i of part k is pixel (16 k + i) / 3, plane (16 k + i) % 3 */
+        for (int i = 0; i < 16; i++) {
+            for (int c = 0; c < 3; c++) {
+                pick[c][i] = (16 * k + i) % 3 == c ? (int8_t)((16 * k + i) / 3) : (int8_t)-128;
+            }
+        }
+        __m128i sum = _mm_shuffle_epi8(r, _mm_loadu_si128((const __m128i *)pick[0]));
+        sum = _mm_or_si128(sum, _mm_shuffle_epi8(g, _mm_loadu_si128((const __m128i *)pick[1])));
+        sum = _mm_or_si128(sum, _mm_shuffle_epi8(b, _mm_loadu_si128((const __m128i *)pick[2])));
+        _mm_storeu_si128((__m128i *)(out + 16 * k), sum);
+    }
+#else
+    EACH_LANE {
+        out[3 * j] = red[j];
+        out[3 * j + 1] = green[j];
+        out[3 * j + 2] = blue[j];
+    }
+#endif
 }
 
 static inline void
 to_rgb(const float *luma, const float *cb, const float *cr, uint8_t *out, int w)
 {
     for (int x = 0; x < w; x += LANES) {
-        lanes u, v;
+        lanes u, v, r, g, b;
         uint8_t red[LANES], green[LANES], blue[LANES];
-        EACH_LANE u[j] = cb[(x + j) >> 1];
-        EACH_LANE v[j] = cr[(x + j) >> 1];
-        EACH_LANE {
-            float l = luma[x + j] + 128.0f;
-            red[j] = to_byte(l + 1.402f * v[j]);
-            green[j] = to_byte(l - (0.344136286f * u[j] + 0.714136286f * v[j]));
-            blue[j] = to_byte(l + 1.772f * u[j]);
+        for (int j = 0; j < LANES / 2; j++) {
+            u[2 * j] = u[2 * j + 1] = cb[x / 2 + j];
+            v[2 * j] = v[2 * j + 1] = cr[x / 2 + j];
         }
-        EACH_LANE {
-            out[3 * (x + j)] = red[j];
-            out[3 * (x + j) + 1] = green[j];
-            out[3 * (x + j) + 2] = blue[j];
-        }
+        EACH_LANE r[j] = luma[x + j] + 128.0f + 1.402f * v[j];
+        EACH_LANE g[j] = luma[x + j] + 128.0f - (0.344136286f * u[j] + 0.714136286f * v[j]);
+        EACH_LANE b[j] = luma[x + j] + 128.0f + 1.772f * u[j];
+        to_bytes(r, red);
+        to_bytes(g, green);
+        to_bytes(b, blue);
+        interleave(red, green, blue, out + 3 * x);
     }
 }
 
@@ -181,11 +265,16 @@ RC_KERNEL(jpeg)(float *const plane[3], int w, int h, int stride, const float *qu
             if (i & 1) {
                 float *target = chroma + (i >> 1) * stride;
                 const float *cb0 = full, *cr0 = full + stride;
-                for (int x = 0; x < half; x++) {
-                    target[x] = 0.25f * ((cb0[2 * x] + cb0[2 * x + 1])
-                                         + (cb[2 * x] + cb[2 * x + 1]));
-                    target[half + x] = 0.25f * ((cr0[2 * x] + cr0[2 * x + 1])
-                                                + (cr[2 * x] + cr[2 * x + 1]));
+                for (int x = 0; x < w; x += LANES) {
+                    lanes u, v;
+                    EACH_LANE u[j] = 0.25f * (cb0[x + j] + cb[x + j]);
+                    EACH_LANE v[j] = 0.25f * (cr0[x + j] + cr[x + j]);
+                    for (int j = 0; j < LANES / 2; j++) {
+                        target[x / 2 + j] = u[2 * j] + u[2 * j + 1];
+                    }
+                    for (int j = 0; j < LANES / 2; j++) {
+                        target[half + x / 2 + j] = v[2 * j] + v[2 * j + 1];
+                    }
                 }
             }
         }

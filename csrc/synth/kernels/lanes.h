@@ -7,7 +7,10 @@
 #include "synth/mathf.h"
 
 #define LANES 16
-#define EACH_LANE for (int j = 0; j < LANES; j++)
+/* Not unrolled by hand of the compiler (it would do so before it vectorises, and then find
+ * 16 scalar branches); lanes never depend on each other. */
+#define EACH_LANE \
+    _Pragma("GCC unroll 1") _Pragma("GCC ivdep") for (int j = 0; j < LANES; j++)
 
 #define RC_JOIN_(a, b) a##__##b
 #define RC_JOIN(a, b) RC_JOIN_(a, b)
@@ -58,11 +61,17 @@ blend(const rc_synth_canvas *canvas, int y, int x, const lanes c, const lanes r,
       const lanes b)
 {
     int64_t at = (int64_t)y * canvas->stride + x;
-    float *p0 = canvas->plane[0] + at, *p1 = canvas->plane[1] + at, *p2 = canvas->plane[2] + at;
     float opacity = canvas->opacity;
-    EACH_LANE p0[j] += (r[j] - p0[j]) * (c[j] * opacity);
-    EACH_LANE p1[j] += (g[j] - p1[j]) * (c[j] * opacity);
-    EACH_LANE p2[j] += (b[j] - p2[j]) * (c[j] * opacity);
+    lanes k;
+    EACH_LANE k[j] = c[j] * opacity;
+    const float *color[3] = {r, g, b};
+    for (int i = 0; i < 3; i++) {
+        float *p = canvas->plane[i] + at;
+        lanes old;
+        EACH_LANE old[j] = p[j];
+        EACH_LANE old[j] += (color[i][j] - old[j]) * k[j];
+        EACH_LANE p[j] = old[j];
+    }
     if (canvas->mask) {
         float *m = canvas->mask + at, value = canvas->mask_value;
         EACH_LANE m[j] += (value - m[j]) * c[j];

@@ -8,20 +8,23 @@
 #include <immintrin.h>
 #endif
 
-/* out[i] = in[at[i]] + f[i] (in[at[i] + 1] - in[at[i]]) for whole groups of 16. With `near`,
- * the indices of a group span at most 31 places, and two vectors hold all of them: AVX-512
- * then permutes instead of gathering (the same values, so the same bits). */
+/* out[i] = in[at[i]] + f[i] (in[at[i] + 1] - in[at[i]]) for whole groups of 16. Where the
+ * indices of a group span at most 30 places (always when enlarging), two vectors hold all of
+ * them: AVX-512 then permutes instead of gathering (the same values, so the same bits). `in`
+ * has 32 readable floats behind its last index. */
 static inline void
-stretch(const float *in, const rc_synth_axis *axis, bool near, float *out)
+stretch(const float *in, const rc_synth_axis *axis, float *out)
 {
     int n = (axis->n + LANES - 1) & ~(LANES - 1);
     for (int i = 0; i < n; i += LANES) {
         const int32_t *at = axis->at + i;
         const float *f = axis->f + i;
 #if defined(__AVX512F__)
-        if (near) {
-            __m512i index = _mm512_sub_epi32(_mm512_loadu_si512(at), _mm512_set1_epi32(at[0]));
-            __m512 low = _mm512_loadu_ps(in + at[0]), high = _mm512_loadu_ps(in + at[0] + 16);
+        int first = at[0] < at[LANES - 1] ? at[0] : at[LANES - 1]; /* mirrored: falling */
+        int last = at[0] < at[LANES - 1] ? at[LANES - 1] : at[0];
+        if (last - first <= 30) {
+            __m512i index = _mm512_sub_epi32(_mm512_loadu_si512(at), _mm512_set1_epi32(first));
+            __m512 low = _mm512_loadu_ps(in + first), high = _mm512_loadu_ps(in + first + 16);
             __m512 a = _mm512_permutex2var_ps(low, index, high);
             index = _mm512_add_epi32(index, _mm512_set1_epi32(1));
             __m512 b = _mm512_permutex2var_ps(low, index, high);
@@ -30,7 +33,6 @@ stretch(const float *in, const rc_synth_axis *axis, bool near, float *out)
             continue;
         }
 #endif
-        (void)near;
         EACH_LANE {
             float a = in[at[j]], b = in[at[j] + 1];
             out[i + j] = a + f[j] * (b - a);
@@ -42,18 +44,26 @@ void
 RC_KERNEL(plate)(const rc_synth_canvas *canvas, const uint8_t *plate, int plate_h, int plate_w,
                  const rc_synth_axis *rows, const rc_synth_axis *columns, float *tmp)
 {
+    int begin = columns->at[0], end = columns->at[columns->n - 1]; /* columns that are read */
+    if (begin > end) {
+        int swap = begin;
+        begin = end;
+        end = swap;
+    }
+    begin &= ~(LANES - 1);
     for (int c = 0; c < 3; c++) {
         const uint8_t *plane = plate + (int64_t)c * plate_h * plate_w;
         for (int y = 0; y < rows->n; y++) {
             const uint8_t *top = plane + (int64_t)rows->at[y] * plate_w, *bottom = top + plate_w;
             float f = rows->f[y];
-            for (int x = 0; x < plate_w; x += LANES) {
-                EACH_LANE {
-                    float a = (float)top[x + j], b = (float)bottom[x + j];
-                    tmp[x + j] = (a + f * (b - a)) * (1.0f / 255.0f);
-                }
+            for (int x = begin; x < end + 2; x += LANES) {
+                lanes a, b;
+                EACH_LANE a[j] = (float)top[x + j];
+                EACH_LANE b[j] = (float)bottom[x + j];
+                EACH_LANE a[j] = (a[j] + f * (b[j] - a[j])) * (1.0f / 255.0f);
+                EACH_LANE tmp[x + j] = a[j];
             }
-            stretch(tmp, columns, false, canvas->plane[c] + (int64_t)y * canvas->stride);
+            stretch(tmp, columns, canvas->plane[c] + (int64_t)y * canvas->stride);
         }
     }
 }
@@ -61,20 +71,20 @@ RC_KERNEL(plate)(const rc_synth_canvas *canvas, const uint8_t *plate, int plate_
 /* ---- tone: light, gain, gamma, saturation, contrast, haze, noise -------------------------- */
 
 static inline void
-apply_curve(const float *curve, float gain, float *row, const lanes factor)
+apply_curve(const float *curve, float gain, const float *row, const lanes factor, lanes out)
 {
     lanes f;
-    int32_t at[LANES];
+    int32_t at[LANES] __attribute__((aligned(64)));
     EACH_LANE {
         float x = row[j] * factor[j] * gain;
         x = x < 0.0f ? 0.0f : x;
-        x = (x > 1.5f ? 1.5f : x) * (RC_SYNTH_CURVE / 1.5f);
-        at[j] = (int32_t)x;
-        f[j] = x - (float)at[j];
+        f[j] = (x > 1.5f ? 1.5f : x) * (RC_SYNTH_CURVE / 1.5f);
     }
+    EACH_LANE at[j] = (int32_t)f[j];
+    EACH_LANE f[j] -= (float)at[j];
     EACH_LANE {
         float a = curve[at[j]], b = curve[at[j] + 1];
-        row[j] = a + f[j] * (b - a);
+        out[j] = a + f[j] * (b - a);
     }
 }
 
@@ -89,15 +99,16 @@ grain(uint32_t key, uint32_t counter)
 void
 RC_KERNEL(tone)(const rc_synth_canvas *canvas, const rc_synth_tone *t)
 {
-    float rest = 1.0f - t->haze;
+    const float haze = t->haze, rest = 1.0f - haze, saturation = t->saturation;
+    const float contrast = t->contrast, noise = t->noise;
+    const uint32_t key = t->noise_key;
     for (int y = 0; y < canvas->h; y++) {
         float slope = 1.0f + t->slope * (((float)y + 0.5f) / (float)canvas->h - 0.5f);
         float shadow_y = t->shadow_y * ((float)y + 0.5f - 0.5f * (float)canvas->h)
                          - t->shadow_offset;
         for (int x = 0; x < canvas->stride; x += LANES) {
             int64_t at = (int64_t)y * canvas->stride + x;
-            float *p[3] = {canvas->plane[0] + at, canvas->plane[1] + at, canvas->plane[2] + at};
-            lanes factor, luma;
+            lanes factor, luma, rgb[3];
             EACH_LANE factor[j] = slope;
             if (t->shadow) {
                 EACH_LANE {
@@ -107,17 +118,20 @@ RC_KERNEL(tone)(const rc_synth_canvas *canvas, const rc_synth_tone *t)
                 }
             }
             for (int c = 0; c < 3; c++) {
-                apply_curve(t->curve, t->gain[c], p[c], factor);
+                apply_curve(t->curve, t->gain[c], canvas->plane[c] + at, factor, rgb[c]);
             }
-            EACH_LANE luma[j] = 0.30f * p[0][j] + 0.59f * p[1][j] + 0.11f * p[2][j];
+            EACH_LANE luma[j] = 0.30f * rgb[0][j] + 0.59f * rgb[1][j] + 0.11f * rgb[2][j];
             for (int c = 0; c < 3; c++) {
                 uint32_t counter = 3u * (uint32_t)(y * canvas->w + x) + (uint32_t)c;
+                lanes v;
                 EACH_LANE {
-                    float v = luma[j] + (p[c][j] - luma[j]) * t->saturation;
-                    v = (v - 0.45f) * t->contrast + 0.45f;
-                    v = clamp01(v * rest + t->haze);
-                    p[c][j] = v + t->noise * grain(t->noise_key, counter + 3u * (uint32_t)j);
+                    v[j] = luma[j] + (rgb[c][j] - luma[j]) * saturation;
+                    v[j] = (v[j] - 0.45f) * contrast + 0.45f;
+                    v[j] = clamp01(v[j] * rest + haze);
                 }
+                EACH_LANE v[j] += noise * grain(key, counter + 3u * (uint32_t)j);
+                float *p = canvas->plane[c] + at;
+                EACH_LANE p[j] = v[j];
             }
         }
     }
@@ -136,14 +150,16 @@ RC_KERNEL(enlarge)(const float *in, int stride, const rc_synth_axis *rows,
         for (int k = 0; k < 2; k++) {
             int want = rows->at[y] + k;
             if (held[want & 1] != want) {
-                stretch(in + (int64_t)want * stride, columns, true, line[want & 1]);
+                stretch(in + (int64_t)want * stride, columns, line[want & 1]);
                 held[want & 1] = want;
             }
         }
         const float *top = line[rows->at[y] & 1], *bottom = line[(rows->at[y] + 1) & 1];
         float f = rows->f[y], *target = out + (int64_t)y * out_stride;
         for (int x = 0; x < n; x += LANES) {
-            EACH_LANE target[x + j] = top[x + j] + f * (bottom[x + j] - top[x + j]);
+            lanes v;
+            EACH_LANE v[j] = top[x + j] + f * (bottom[x + j] - top[x + j]);
+            EACH_LANE target[x + j] = v[j];
         }
     }
 }
@@ -210,7 +226,8 @@ RC_KERNEL(box)(float *plane, int w, int h, int stride, int length, float *tmp)
             for (int i = 1; i < length; i++) {
                 EACH_LANE sum[j] += p[i + j];
             }
-            EACH_LANE target[x + j] = sum[j] * weight;
+            EACH_LANE sum[j] *= weight;
+            EACH_LANE target[x + j] = sum[j];
         }
     }
 }

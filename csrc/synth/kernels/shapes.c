@@ -13,7 +13,7 @@ RC_KERNEL(capsule)(const rc_synth_canvas *canvas, const rc_synth_capsule *g)
     float r = g->r0 > g->r1 ? g->r0 : g->r1, dr = g->r1 - g->r0, reach = r + 1.0f;
     box b = box_of(canvas, (lx < 0 ? g->x1 : g->x0) - reach, (ly < 0 ? g->y1 : g->y0) - reach,
                    (lx < 0 ? g->x0 : g->x1) + reach, (ly < 0 ? g->y0 : g->y1) + reach);
-    float light = canvas->light, lambert = canvas->lambert;
+    float light = canvas->light, lambert = canvas->lambert, foot = g->rate * unit + 1e-6f;
     for (int y = b.y0; y < b.y1; y++) {
         float dy = (float)y + 0.5f - g->y0;
         for (int x = b.x0; x < b.x1; x += LANES) {
@@ -43,9 +43,9 @@ RC_KERNEL(capsule)(const rc_synth_canvas *canvas, const rc_synth_capsule *g)
                 float s = ex / radius, across = (dx * uy - dy * ux) / radius;
                 s = s < -1.0f ? -1.0f : s > 1.0f ? 1.0f : s;
                 f[j] = shade(s, light, lambert);
-                float ring = rc_synth_fracf(t * g->rate + g->phase);
-                float in_stripe = across * across < 0.0625f ? 1.0f : 0.0f;
-                float in_ring = ring < g->duty ? 1.0f : 0.0f;
+                across = across < 0 ? -across : across;
+                float in_stripe = clamp01((0.25f - across) * radius + 0.5f);
+                float in_ring = in_band(t * g->rate + g->phase, g->duty, foot);
                 p[j] = stripe ? in_stripe : in_ring;
             }
             EACH_LANE red[j] = (g->rgb[0] + (g->rgb2[0] - g->rgb[0]) * p[j]) * f[j];
@@ -154,7 +154,8 @@ RC_KERNEL(profile)(const rc_synth_canvas *canvas, const rc_synth_profile *g)
             EACH_LANE f[j] = shade(s[j], light, lambert);
             if (g->cloth) {
                 lanes red, green, blue;
-                cloth_color(g->cloth, rgb, (row - g->v0) * g->v_rate, s, f, red, green, blue);
+                cloth_color(g->cloth, rgb, (row - g->v0) * g->v_rate, g->v_rate, half, s, f, red,
+                            green, blue);
                 blend(canvas, y, x, c, red, green, blue);
             } else {
                 blend_flat(canvas, y, x, c, rgb, f);
@@ -179,7 +180,7 @@ RC_KERNEL(head)(const rc_synth_canvas *canvas, const rc_synth_head *g)
                    g->y + g->b + 1.5f);
     float ia = 1.0f / g->a, ib = 1.0f / g->b, soft = 0.7f * ib;
     float light = canvas->light, lambert = canvas->lambert;
-    double yaw = g->yaw;
+    float yaw_c = (float)rc_synth_cos(g->yaw), yaw_s = (float)rc_synth_sin(g->yaw);
     for (int y = b.y0; y < b.y1; y++) {
         float v = ((float)y + 0.5f - g->y) * ib;
         float round = 1.0f - 0.75f * v * v, width = sqrtf(round < 0.1f ? 0.1f : round);
@@ -202,10 +203,10 @@ RC_KERNEL(head)(const rc_synth_canvas *canvas, const rc_synth_head *g)
                 continue;
             }
             EACH_LANE {
-                double s = skin[j];
-                s = s < -1.0 ? -1.0 : s > 1.0 ? 1.0 : s;
-                double phi = rc_synth_asin(s) - yaw;
-                float cosine = (float)rc_synth_cos(phi), sine = (float)rc_synth_sin(phi);
+                float s = skin[j]; /* phi = asin(s) - yaw by the addition theorems */
+                s = s < -1.0f ? -1.0f : s > 1.0f ? 1.0f : s;
+                float deep = sqrtf(1.0f - s * s);
+                float cosine = deep * yaw_c + s * yaw_s, sine = s * yaw_c - deep * yaw_s;
                 float face = clamp01((cosine - 0.15f) * 6.0f + 0.5f) * line;
                 float jaw = clamp01((cosine + 0.3f) * 6.0f + 0.5f) * low;
                 float bare = g->bald ? 1.0f : face > jaw ? face : jaw;
