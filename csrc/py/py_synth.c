@@ -199,8 +199,8 @@ synth_attributes(PyObject *object, PyObject *argument)
         WORD(bag) WORD(bag_color) WORD(bag_side) WORD(bag_second_color) FLAG(logo_on_back)
         FLAG(sleeve_in_second_color) FLAG(sleeve_stripe) FLAG(trouser_stripe) FLAG(boots)
         FLAG(bag_two_coloured) FLAG(from_family) COLOUR(upper_rgb) COLOUR(lower_rgb)
-        COLOUR(second_rgb) NUMBER(period) NUMBER(duty) NUMBER(phase) NUMBER(shoulder)
-        NUMBER(waist) NUMBER(hip) NUMBER(head)) {
+        COLOUR(second_rgb) COLOUR(logo_rgb) NUMBER(period) NUMBER(duty) NUMBER(phase)
+        NUMBER(shoulder) NUMBER(waist) NUMBER(hip) NUMBER(head)) {
         Py_DECREF(dict);
         return NULL;
     }

@@ -65,7 +65,7 @@ half_width(const builder *b, double lateral, double depth)
 static double
 trunk_width(const builder *b, double lateral)
 {
-    return half_width(b, lateral, b->p->depth);
+    return half_width(b, lateral, 1.17 * b->p->depth);
 }
 
 static shape *
@@ -191,7 +191,7 @@ add_leg(builder *b, const leg *pose)
     point2 hip = project(b, pose->hip), knee = project(b, pose->knee);
     point2 ankle = project(b, pose->ankle), toe = project(b, pose->toe);
     point2 heel = project(b, pose->heel);
-    double key = -0.5 + 0.1 * ankle.depth, r = p->leg;
+    double key = -0.5 + 0.1 * ankle.depth, r = 1.10 * p->leg;
     double dim = ankle.depth < -0.03 ? 0.86 : 1;
     float sole[3] = {0.55f, 0.54f, 0.52f};
     for (int i = 0; i < 3; i++) {
@@ -301,7 +301,7 @@ add_arm(builder *b, int side, double e, double shift)
     } else if (f->arms == 3 && side < 0) {
         swing = 0.5, bend = 1.2, out = 0.012, in = -0.03;
     }
-    point3 shoulder = {side * (p->shoulder - 0.004), 0, 0.200 + shift};
+    point3 shoulder = {side * (p->shoulder - 0.007), 0, 0.211 + shift};
     point3 elbow = swing_from(shoulder, 0.155, swing);
     elbow.l += side * out;
     point3 hand = swing_from(elbow, 0.14, swing + bend);
@@ -310,7 +310,7 @@ add_arm(builder *b, int side, double e, double shift)
     bool far = e2.depth < -0.02;
     double key = far ? -0.7 : 0.2 + 0.1 * e2.depth, dim = far ? 0.88 : 1;
     bool thick = p->upper == UPPER_JACKET || p->upper == UPPER_COAT || p->upper == UPPER_HOODIE;
-    double r = thick ? 0.030 * 1.2 : 0.030;
+    double bare = 0.032, r = thick ? 1.2 * bare : bare;
     const float *cloth = p->sleeve_cu2 ? p->cu2.rgb : p->cu.rgb;
 
     bool hidden = f->arms == 2;
@@ -333,8 +333,8 @@ add_arm(builder *b, int side, double e, double shift)
         add_sleeve_style(b, upper, dim);
         return;
     }
-    add_capsule(b, key, e2, h2, 0.70 * 0.030, 0.50 * 0.030, p->skin, dim);
-    add_capsule(b, key, s2, e2, 0.85 * 0.030, 0.70 * 0.030, p->skin, dim);
+    add_capsule(b, key, e2, h2, 0.70 * bare, 0.50 * bare, p->skin, dim);
+    add_capsule(b, key, s2, e2, 0.85 * bare, 0.70 * bare, p->skin, dim);
     if (p->sleeve > 0) {
         rc_synth_capsule *half = add_capsule(b, key, s2, along(s2, e2, 0.75), 1.1 * r, r, cloth,
                                              dim);
@@ -402,8 +402,8 @@ add_trunk(builder *b, double shift)
     body_row(b, t, y + 0.012, 0.050);
     body_row(b, t, y + 0.026, 0.70 * w * k);
     body_row(b, t, y + 0.040, 0.92 * w * k);
-    body_row(b, t, y + 0.062, 1.05 * w * k);
-    body_row(b, t, y + 0.12, 1.05 * w * k);
+    body_row(b, t, y + 0.062, 1.08 * w * k);
+    body_row(b, t, y + 0.12, 1.08 * w * k);
     body_row(b, t, y + 0.22, waist * k);
     body_row(b, t, p->hip + shift + (hem < 0 ? hem : 0), hip * k);
     if (hem > 0) {
@@ -553,7 +553,7 @@ add_bag(builder *b, double shift)
     }
 }
 
-/* ---- all of it -------------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 static void
 sort_shapes(const builder *b, int order[SHAPES])

@@ -164,11 +164,43 @@ draw_leaves(uint64_t s, int horizon, plate_image image)
             float n = 0.6f * noise(coarse, 16, y, x) + 0.4f * noise(fine, 5, y, x);
             float cover = (n - 0.55f) * 9.0f + 0.5f; /* leaves at the rim let light through */
             cover = cover < 0 ? 0 : cover > 1 ? 1 : cover;
-            float light = factor * (0.7f + 1.2f * noise(fine, 7, y, x) * (1.55f - n));
+            float light = factor * (0.8f + 0.7f * noise(fine, 7, y, x) * (1.55f - n));
             for (int c = 0; c < 3 && cover > 0; c++) {
                 image[c][y][x] += (green[c] * light - image[c][y][x]) * cover;
             }
         }
+    }
+}
+
+/* Light and grain over everything, clipped to 0..1. */
+static void
+light_plate(uint64_t s, plate_image image)
+{
+    uint32_t light = (uint32_t)rc_random_step(s, PLATE_LIGHT_KEY);
+    uint32_t grain = (uint32_t)rc_random_step(s, PLATE_GRAIN_KEY);
+    for (int y = 0; y < PLATE_H; y++) {
+        for (int x = 0; x < PLATE_W; x++) {
+            float factor = 0.8f + 0.4f * noise(light, 48, y, x);
+            float shift = 0.08f * (noise(grain, 3, y, x) - 0.5f);
+            for (int c = 0; c < 3; c++) {
+                float value = image[c][y][x] * factor + shift;
+                image[c][y][x] = value < 0 ? 0 : value > 1 ? 1 : value;
+            }
+        }
+    }
+}
+
+/* Binomial 1 4 6 4 1 along a line of n values `step` apart, edges repeated. */
+static void
+soften_line(float *line, int n, int step)
+{
+    float kept[PLATE_H + 4];
+    for (int i = -2; i < n + 2; i++) {
+        kept[i + 2] = line[(i < 0 ? 0 : i >= n ? n - 1 : i) * step];
+    }
+    for (int i = 0; i < n; i++) {
+        const float *k = kept + i;
+        line[i * step] = (k[0] + k[4] + 4 * (k[1] + k[3]) + 6 * k[2]) * (1.0f / 16);
     }
 }
 
@@ -181,17 +213,17 @@ rc_synth_plate_draw(uint64_t seed, int camera, int plate, float *scratch, uint8_
     draw_ground(s, horizon, image);
     draw_things(s, horizon, image);
     draw_leaves(s, horizon, image);
-    uint32_t light = (uint32_t)rc_random_step(s, PLATE_LIGHT_KEY);
-    uint32_t grain = (uint32_t)rc_random_step(s, PLATE_GRAIN_KEY);
-    for (int y = 0; y < PLATE_H; y++) {
-        for (int x = 0; x < PLATE_W; x++) {
-            float factor = 0.8f + 0.4f * noise(light, 48, y, x);
-            float shift = 0.08f * (noise(grain, 3, y, x) - 0.5f);
-            for (int c = 0; c < 3; c++) {
-                float value = image[c][y][x] * factor + shift;
-                value = value < 0 ? 0 : value > 1 ? 1 : value;
-                out[(c * PLATE_H + y) * PLATE_W + x] = (uint8_t)(255 * value + 0.5f);
-            }
+    light_plate(s, image);
+    /* Ours: the camera looks at the people, what is behind them is a little out of focus. */
+    for (int c = 0; c < 3; c++) {
+        for (int y = 0; y < PLATE_H; y++) {
+            soften_line(image[c][y], PLATE_W, 1);
         }
+        for (int x = 0; x < PLATE_W; x++) {
+            soften_line(&image[c][0][x], PLATE_H, PLATE_W);
+        }
+    }
+    for (int64_t i = 0; i < (int64_t)3 * PLATE_H * PLATE_W; i++) {
+        out[i] = (uint8_t)(255 * scratch[i] + 0.5f);
     }
 }

@@ -253,4 +253,5 @@ rc_synth_person_describe(const rc_synth_person *p, rc_synth_attributes *out)
     copy3(out->upper_rgb, p->cu.rgb);
     copy3(out->lower_rgb, p->cl.rgb);
     copy3(out->second_rgb, p->cu2.rgb);
+    copy3(out->logo_rgb, p->logo_color.rgb);
 }

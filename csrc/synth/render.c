@@ -129,7 +129,7 @@ draw_scene(const rc_synth_ops *ops, const rc_synth_camera *lens, const rc_synth_
     }
 }
 
-/* ---- the camera -------------------------------------------------------------------------------- */
+/* ---- the camera ------------------------------------------------------------------------------ */
 
 static void
 fill_quant(int quality, float quant[128])
@@ -279,7 +279,7 @@ render_one(void *context, int64_t i, int worker)
     }
 }
 
-/* ---- plates ------------------------------------------------------------------------------------ */
+/* ---- plates ---------------------------------------------------------------------------------- */
 
 enum { PLATE_SIZE = 3 * PLATE_H * PLATE_W };
 

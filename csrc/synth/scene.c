@@ -27,6 +27,10 @@ enum { /* kind 8 */
     EXTRA_HEIGHT, EXTRA_X, EXTRA_TOP, EXTRA_SIDE, EXTRA_OFFSET, EXTRA_TALL, EXTRA_TALL_TOP,
 };
 
+/* Ours: pictures are exposed a little above the drawing's colours, so that their mean lies
+ * where the page's section 10.4 wants it. */
+static const double EXPOSURE = 1.07;
+
 static double
 sign(uint64_t s, int slot)
 {
@@ -151,7 +155,7 @@ draw_photograph(const rc_synth *set, uint64_t s, const rc_synth_camera *lens,
     double brightness = lens->brightness
                         * rc_synth_exp(rc_synth_n(s, SLOT_BRIGHTNESS, 0, 0.12 * level));
     for (int i = 0; i < 3; i++) {
-        out->gain[i] = brightness * lens->gain[i]
+        out->gain[i] = EXPOSURE * brightness * lens->gain[i]
                        * rc_synth_exp(rc_synth_n(s, SLOT_GAIN + i, 0, 0.04 * level));
     }
     out->slope = rc_synth_u(s, SLOT_SLOPE) < 0.3

@@ -37,7 +37,7 @@ typedef struct rc_synth_attributes {
     const char *hair, *hat, *hat_color, *bag, *bag_color, *bag_side, *bag_second_color;
     bool logo_on_back, sleeve_in_second_color, sleeve_stripe, trouser_stripe, boots;
     bool bag_two_coloured, from_family;
-    float upper_rgb[3], lower_rgb[3], second_rgb[3];
+    float upper_rgb[3], lower_rgb[3], second_rgb[3], logo_rgb[3];
     float period, duty, phase, shoulder, waist, hip, head;
 } rc_synth_attributes;
 

@@ -265,7 +265,8 @@ RC_KERNEL(bush)(const rc_synth_canvas *canvas, const rc_synth_bush *g)
         for (int x = 0; x < canvas->stride; x += LANES) {
             lanes c, f, n;
             EACH_LANE {
-                float u = ((float)(x + j) + 0.5f) * per, away = ((float)(x + j) + 0.5f - g->x0) * per;
+                float column = (float)(x + j) + 0.5f;
+                float u = column * per, away = (column - g->x0) * per;
                 away = away < 0 ? -away : away;
                 n[j] = value_noise(g->key[0], 9.0f, v, u)
                        + 0.5f * value_noise(g->key[1], 4.0f, v, u);
