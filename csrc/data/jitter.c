@@ -70,16 +70,13 @@ to_hsv(const uint8_t *rgb, int *hue, int *saturation, int *value)
     if (most == least) {
         return;
     }
-    float range = (float)(most - least);
-    float dr = (float)(most - r) / range, dg = (float)(most - g) / range;
-    float db = (float)(most - b) / range;
-    float h;
+    float range = (float)(most - least), h;
     if (most == r) {
-        h = db - dg;
+        h = (float)(most - b) / range - (float)(most - g) / range;
     } else if (most == g) {
-        h = (float)(2.0 + (double)dr - (double)db);
+        h = (float)(2.0 + (double)((float)(most - r) / range) - (double)((float)(most - b) / range));
     } else {
-        h = (float)(4.0 + (double)dg - (double)dr);
+        h = (float)(4.0 + (double)((float)(most - g) / range) - (double)((float)(most - r) / range));
     }
     double turned = (double)h / 6.0 + 1.0; /* in [0.8, 1.9]: its fraction is the hue */
     h = (float)(turned >= 1.0 ? turned - 1.0 : turned);
@@ -94,31 +91,47 @@ to_byte(double v) /* nearest, halves away from zero; 0 <= v <= 255 */
     return (uint8_t)(i > 255 ? 255 : i);
 }
 
-static inline void
-from_hsv(int hue, int saturation, int value, uint8_t *rgb)
+/* What depends on one byte of hue or saturation alone, so that a pixel divides less. */
+typedef struct hsv_tables {
+    uint8_t sextant[256]; /* 0 .. 5 */
+    double rest[256];     /* share of the middle colour's way down (odd sextants) or up */
+    double saturation[256];
+} hsv_tables;
+
+static void
+hsv_tables_init(hsv_tables *tables)
 {
-    double place = (double)hue * 6.0 / 255.0; /* 0 .. 6 */
-    int sextant = (int)place;
-    float f = (float)(place - sextant), s = (float)((double)saturation / 255.0);
-    uint8_t v = (uint8_t)value;
-    uint8_t p = to_byte(value * (1.0 - (double)s));
-    uint8_t q = to_byte(value * (1.0 - (double)s * (double)f));
-    uint8_t t = to_byte(value * (1.0 - (double)s * (1.0 - (double)f)));
-    const uint8_t colours[6][3] = {{v, t, p}, {q, v, p}, {p, v, t},
-                                   {p, q, v}, {t, p, v}, {v, p, q}};
-    const uint8_t *colour = colours[sextant % 6];
-    rgb[0] = colour[0];
-    rgb[1] = colour[1];
-    rgb[2] = colour[2];
+    for (int v = 0; v < 256; v++) {
+        double place = (double)v * 6.0 / 255.0; /* 0 .. 6 */
+        int sextant = (int)place;
+        double f = (double)(float)(place - sextant);
+        tables->sextant[v] = (uint8_t)(sextant % 6);
+        tables->rest[v] = sextant % 2 ? f : 1.0 - f;
+        tables->saturation[v] = (double)(float)((double)v / 255.0);
+    }
+}
+
+static inline void
+from_hsv(const hsv_tables *tables, int hue, int saturation, int value, uint8_t *rgb)
+{
+    /* Where the largest, the middle and the least colour are, by sextant. */
+    static const uint8_t largest[6] = {0, 1, 1, 2, 2, 0}, middle[6] = {1, 0, 2, 1, 0, 2};
+    int sextant = tables->sextant[hue], high = largest[sextant], mid = middle[sextant];
+    double s = tables->saturation[saturation];
+    rgb[high] = (uint8_t)value;
+    rgb[mid] = to_byte(value * (1.0 - s * tables->rest[hue]));
+    rgb[3 - high - mid] = to_byte(value * (1.0 - s));
 }
 
 static void
 shift_hue(uint8_t *pixels, int64_t count, int shift)
 {
+    hsv_tables tables;
+    hsv_tables_init(&tables);
     for (int64_t i = 0; i < count; i++) {
         int h, s, v;
         to_hsv(pixels + 3 * i, &h, &s, &v);
-        from_hsv((h + shift) & 255, s, v, pixels + 3 * i);
+        from_hsv(&tables, (h + shift) & 255, s, v, pixels + 3 * i);
     }
 }
 
