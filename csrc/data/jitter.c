@@ -70,14 +70,12 @@ to_hsv(const uint8_t *rgb, int *hue, int *saturation, int *value)
     if (most == least) {
         return;
     }
-    float range = (float)(most - least), h;
-    if (most == r) {
-        h = (float)(most - b) / range - (float)(most - g) / range;
-    } else if (most == g) {
-        h = (float)(2.0 + (double)((float)(most - r) / range) - (double)((float)(most - b) / range));
-    } else {
-        h = (float)(4.0 + (double)((float)(most - g) / range) - (double)((float)(most - r) / range));
-    }
+    float range = (float)(most - least);
+    float dr = (float)(most - r) / range, dg = (float)(most - g) / range;
+    float db = (float)(most - b) / range;
+    float h = most == r   ? db - dg
+              : most == g ? (float)(2.0 + (double)dr - (double)db)
+                          : (float)(4.0 + (double)dg - (double)dr);
     double turned = (double)h / 6.0 + 1.0; /* in [0.8, 1.9]: its fraction is the hue */
     h = (float)(turned >= 1.0 ? turned - 1.0 : turned);
     *hue = (int)((double)h * 255.0);
