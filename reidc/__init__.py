@@ -26,8 +26,9 @@ _NAMES = {  # name: the module that has it
     "Adam": "optim",
     "AdamW": "optim",
     "SGD": "optim",
+    "Trainer": "trainer",
 }
-_MODULES = ("datasets", "losses", "schedules")
+_MODULES = ("datasets", "losses", "recipes", "schedules")
 
 __all__ = ["ArgumentError", "ArgumentTypeError", "DeviceError", "Error", "FileError",
            "FileMissingError", "InternalError", "OutOfMemoryError", "UnsupportedError", "aabs",
@@ -35,7 +36,7 @@ __all__ = ["ArgumentError", "ArgumentTypeError", "DeviceError", "Error", "FileEr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what type checkers and editors read; never runs
-    from reidc import datasets, losses, schedules  # noqa: F401
+    from reidc import datasets, losses, recipes, schedules  # noqa: F401
     from reidc.augment import Augment  # noqa: F401
     from reidc.evaluation import (  # noqa: F401
         compute_distance_matrix, evaluate, evaluate_rank,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; never runs
         MBGN, Baseline, FeatureExtractor, Network, build_model, list_models, load,
     )
     from reidc.optim import SGD, Adam, AdamW  # noqa: F401
+    from reidc.trainer import Trainer  # noqa: F401
 
 
 def __getattr__(name):

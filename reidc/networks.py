@@ -75,18 +75,19 @@ class Network(_core.Network):
                         if self.macs_literal != self.macs else ""))
         return "\n".join(lines)
 
-    def save(self, path):
+    def save(self, path, *, tensors=None, header=None):
         """Write weights, configuration and contract to a `.safetensors` or `.npz` file.
 
         Written to a temporary file in the same folder, synced, renamed: `path` is either the old
         file or the whole new one. Weights are float32 in the file and come back bit for bit
-        (those of a float64 network are rounded by `load`).
+        (those of a float64 network are rounded by `load`). tensors, header: more to write beside
+        them (a trainer's optimiser); names of such tensors have a "/", and `load` passes over them.
         """
         from reidc.weights import write_weights
 
-        header = {"reidc.format": FORMAT, "reidc.config": json.dumps(self.config),
-                  "reidc.contract": json.dumps(self.contract), "reidc.step": str(self.step)}
-        write_weights(path, self.state_dict(), header)
+        own = {"reidc.format": FORMAT, "reidc.config": json.dumps(self.config),
+               "reidc.contract": json.dumps(self.contract), "reidc.step": str(self.step)}
+        write_weights(path, {**self.state_dict(), **(tensors or {})}, {**own, **(header or {})})
 
     def __copy__(self):
         return self.copy()
@@ -235,7 +236,7 @@ def load(path, *, device="cpu", threads=None):
         if kept.get(key) != contract.get(key):
             raise _core.ArgumentError(f"{path}: contract: expected {key} {kept.get(key)}, got "
                                       f"{contract.get(key)}")
-    network.load_state_dict(tensors)
+    network.load_state_dict({k: v for k, v in tensors.items() if "/" not in k})
     network.step = step
     return network
 

@@ -1,0 +1,238 @@
+"""Training by a recipe: epochs, metrics, checkpoints, and going on exactly where a run stopped.
+
+No arithmetic on tensors here: the loader and `train_step` do it in C.
+"""
+import csv
+import io
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+from reidc import recipes
+from reidc._core import ArgumentError, FileError, FileMissingError
+from reidc._files import write_atomic
+from reidc.augment import Augment
+from reidc.evaluation import evaluate
+from reidc.loader import Loader
+from reidc.optim import SGD, Adam, AdamW
+from reidc.progress import Progress, duration
+
+CHECKPOINT = "last.safetensors"
+
+
+def make_optimizer(m, settings):
+    """An optimiser from a recipe's `optimizer` section."""
+    settings = dict(settings)
+    kind = settings.pop("kind")
+    makers = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
+    if kind not in makers:
+        raise ArgumentError(f"optimizer.kind: expected adam, adamw or sgd, got {kind!r}")
+    if kind == "sgd":
+        for name in ("betas", "eps"):
+            settings.pop(name, None)
+    return makers[kind](m, settings.pop("lr"), **settings)
+
+
+class Trainer:
+    """Trains `m` on `dataset.train` as `recipe` says; everything is written below `run_dir`.
+
+    recipe: a name (`reidc.recipes.names()`), or a dict like those. Files: `recipe.json`,
+    `metrics.csv` and `metrics.jsonl` (a line an epoch), `last.safetensors` (the network, which
+    `reidc.load` reads, with the optimiser and the place in the epoch), each whole or not at all.
+    evaluate_every (recipe): test on query and gallery every so many epochs, 0: never here.
+
+    `fit()` may be stopped with Ctrl-C: the running step is left before it has changed anything,
+    the checkpoint is written, KeyboardInterrupt goes on. `fit(resume=True)` goes on from there to
+    the very bits of a run that was never stopped. ValueError: the data set's identities are not
+    the network's classes; FileNotFoundError: nothing to resume.
+    """
+
+    def __init__(self, m, dataset, recipe, run_dir, *, log=None):
+        self.model, self.dataset = m, dataset
+        self.recipe = recipes.get(recipe)
+        self.run_dir = os.fspath(run_dir)
+        self._log = log or (lambda line: print(line, file=sys.stderr, flush=True))
+        r = self.recipe
+        if r["sampler"] not in ("pk", "once", "balanced"):
+            raise ArgumentError(
+                f"sampler: expected 'pk', 'once' or 'balanced', got {r['sampler']!r}")
+        augment = Augment(height=m.height, width=m.width, **r["augment"])
+        self.loader = Loader(dataset.train, r["identities"], r["images"], augment, r["seed"],
+                             once=r["sampler"] == "once", balanced=r["sampler"] == "balanced")
+        if m.num_classes and self.loader.num_classes != m.num_classes:
+            raise ArgumentError(f"num_classes: the training set has {self.loader.num_classes} "
+                                f"identities, the network {m.num_classes} classes")
+        self.rate = r.rate()
+        self.optimizer = make_optimizer(m, r["optimizer"])
+        self.history = []  # a dict an epoch
+        self._sums = {"batches": 0, "images": 0, "seconds": 0.0, "loss": {}}
+        self._stop = self._stepping = False
+
+    # ---- checkpoints
+
+    @property
+    def checkpoint(self):
+        """The path of the checkpoint."""
+        return os.path.join(self.run_dir, CHECKPOINT)
+
+    def save(self):
+        """Write the checkpoint and the metrics."""
+        state = self.optimizer.state_dict()
+        tensors, plain = {}, {}
+        for key, value in state.items():
+            if isinstance(value, dict):
+                tensors.update({f"optimizer/{key}/{name}": a for name, a in value.items()})
+                plain[key] = None
+            else:
+                plain[key] = value
+        header = {"recipe": dict(self.recipe), "loader": self.loader.state_dict(),
+                  "optimizer": plain, "history": self.history, "sums": self._sums}
+        self.model.save(self.checkpoint, tensors=tensors,
+                        header={"reidc.trainer": json.dumps(header)})
+        self._write_metrics()
+
+    def restore(self):
+        """Read the checkpoint back into network, optimiser and loader."""
+        from reidc.weights import read_weights
+
+        if not os.path.exists(self.checkpoint):
+            raise FileMissingError(f"resume: no checkpoint at {self.checkpoint}")
+        tensors, header = read_weights(self.checkpoint)
+        if "reidc.trainer" not in header:
+            raise FileError(f"{self.checkpoint}: expected a trainer's checkpoint, got a network's")
+        saved = json.loads(header["reidc.trainer"])
+        now, before = self.recipe.flat(), recipes.Recipe(saved["recipe"]).flat()
+        for key in sorted(set(now) | set(before)):
+            if key not in ("epochs", "evaluate_every") and now.get(key) != before.get(key):
+                raise ArgumentError(f"resume: the run was started with {key} = {before.get(key)}, "
+                                    f"got {now.get(key)}")
+        optimizer = dict(saved["optimizer"])
+        for key, value in optimizer.items():
+            if value is None:
+                prefix = f"optimizer/{key}/"
+                optimizer[key] = {name[len(prefix):]: a for name, a in tensors.items()
+                                  if name.startswith(prefix)}
+        weights = {k: v for k, v in tensors.items() if not k.startswith("optimizer/")}
+        self.model.load_state_dict(weights)
+        self.model.step = int(header.get("reidc.step", "0"))
+        self.optimizer.load_state_dict(optimizer)
+        self.loader.load_state_dict(saved["loader"])
+        self.history, self._sums = saved["history"], saved["sums"]
+
+    def _write_metrics(self):
+        columns = []
+        for row in self.history:
+            columns += [c for c in row if c not in columns]
+        table = io.StringIO()
+        writer = csv.DictWriter(table, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.history)
+        lines = "".join(json.dumps(row) + "\n" for row in self.history)
+        for name, text in (("metrics.csv", table.getvalue()), ("metrics.jsonl", lines)):
+            with write_atomic(os.path.join(self.run_dir, name)) as file:
+                file.write(text.encode())
+
+    # ---- running
+
+    def _on_interrupt(self, signum, frame):
+        if not self._stop:
+            self._log("stopping: leaving the running step, then writing the checkpoint …")
+        self._stop = True
+        if self._stepping:
+            raise KeyboardInterrupt
+
+    def _step(self, images, labels):
+        """One step; False if Ctrl-C left it before anything had changed."""
+        before = self.model.step
+        try:
+            self._stepping = True
+            parts = self.model.train_step(images, labels, self.optimizer)
+            self._stepping = False
+        except KeyboardInterrupt:
+            self._stepping, self._stop = False, True
+            if self.model.step == before:
+                return False
+            parts = {}
+        for name, value in parts.items():
+            self._sums["loss"][name] = self._sums["loss"].get(name, 0.0) + value
+        self._sums["batches"] += 1
+        self._sums["images"] += len(labels)
+        return True
+
+    def _epoch(self, epoch, epochs):
+        """The rest of an epoch; False if it was stopped."""
+        loader, total = self.loader, len(self.loader)
+        done, self.optimizer.lr = loader.batch, self.rate(epoch)
+        bar = Progress(f"epoch {epoch + 1}/{epochs}", total, done)
+        start = time.monotonic()
+        try:
+            for images, labels in loader:
+                if self._stop or not self._step(images, labels):
+                    self._stop = True
+                    break
+                done += 1
+                bar.step(done, len(labels), "".join(
+                    f"  {name} {value / self._sums['batches']:.3f}"
+                    for name, value in self._sums["loss"].items() if name == "total"))
+        finally:
+            bar.close()
+        self._sums["seconds"] += time.monotonic() - start
+        if done < total:
+            loader.set_epoch(epoch, done)
+            return False
+        loader.set_epoch(epoch + 1)
+        return True
+
+    def _finish_epoch(self, epoch, epochs, lr):
+        sums = self._sums
+        row = {"epoch": epoch + 1, "lr": lr,
+               **{k: v / max(1, sums["batches"]) for k, v in sums["loss"].items()},
+               "images_per_second": round(sums["images"] / max(1e-9, sums["seconds"]), 1),
+               "seconds": round(sums["seconds"], 2)}
+        every = self.recipe["evaluate_every"]
+        if every and ((epoch + 1) % every == 0 or epoch + 1 == epochs):
+            result = evaluate(self.model, self.dataset)
+            row.update(mAP=result.mAP, rank1=result.rank(1), mINP=result.mINP)
+        self.history.append(row)
+        self._sums = {"batches": 0, "images": 0, "seconds": 0.0, "loss": {}}
+        losses = "  ".join(f"{k} {row[k]:.4f}" for k in sums["loss"])
+        tested = f"  mAP {row['mAP']:.3f}  rank-1 {row['rank1']:.3f}" if "mAP" in row else ""
+        self._log(f"epoch {epoch + 1:3d}/{epochs}  lr {lr:.2e}  {losses}  "
+                  f"{row['images_per_second']:.0f} images/s  {duration(row['seconds'])}{tested}")
+        self._tensorboard(row)
+
+    def _tensorboard(self, row):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        with SummaryWriter(os.path.join(self.run_dir, "tensorboard")) as writer:
+            for name, value in row.items():
+                writer.add_scalar(name, value, row["epoch"])
+
+    def fit(self, epochs=None, resume=False):
+        """Train until `epochs` (the recipe's) are done; the list of each epoch's metrics."""
+        epochs = self.recipe["epochs"] if epochs is None else epochs
+        if resume:
+            self.restore()
+        os.makedirs(self.run_dir, exist_ok=True)
+        with write_atomic(os.path.join(self.run_dir, "recipe.json")) as file:
+            file.write(json.dumps(self.recipe, indent=1).encode())
+        main = threading.current_thread() is threading.main_thread()
+        previous = signal.signal(signal.SIGINT, self._on_interrupt) if main else None
+        self._stop = False
+        try:
+            while self.loader.epoch < epochs and not self._stop:
+                epoch = self.loader.epoch
+                if self._epoch(epoch, epochs):
+                    self._finish_epoch(epoch, epochs, self.rate(epoch))
+                self.save()
+        finally:
+            if main:
+                signal.signal(signal.SIGINT, previous)
+        if self._stop and self.loader.epoch < epochs:
+            raise KeyboardInterrupt
+        return self.history
