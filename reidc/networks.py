@@ -99,6 +99,10 @@ class Network(_core.Network):
         return _restore, (self.config, self.state_dict(), self.step)
 
     def __repr__(self):
+        try:
+            self.system
+        except _core.Error:
+            return f"<reidc {type(self).__name__}: without a model>"
         return (f"<reidc {self.system}: 3×{self.height}×{self.width} to {self.dimension}, "
                 f"{self.num_classes} classes, {self.num_parameters:,} parameters>")
 
