@@ -227,3 +227,21 @@ def test_wrong_places_are_refused_and_change_nothing():
         with pytest.raises(error):
             call()
         assert (load.epoch, load.batch) == (1, 2)
+
+
+def test_the_drawn_set_serves_as_a_split_and_its_export_as_folders(tmp_path):
+    pytest.importorskip("PIL")
+    drawn = reidc.datasets.Synthetic(8, seed=3, height=64, width=32)
+    load = loader(drawn.train, seed=1)
+    first = load.indices(0)
+    images, labels = next(iter(load))
+    assert np.array_equal(images, AUGMENT(drawn.train.batch(first), seed=1))
+    known = np.unique(drawn.train.pids)
+    assert np.array_equal(known[labels], drawn.train.pids[first])
+    drawn.export(tmp_path, format="png")
+    for data in (reidc.datasets.ImageFolder(tmp_path),
+                 reidc.datasets.Table(tmp_path / "labels.csv")):
+        for name in ("train", "query", "gallery"):
+            ours, theirs = getattr(data, name), getattr(drawn, name)
+            assert sorted(zip(ours.pids, ours.camids)) == sorted(zip(theirs.pids, theirs.camids))
+    assert np.array_equal(data.train.batch(first), drawn.train.batch(first))  # the table's order
