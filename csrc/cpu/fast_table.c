@@ -8,7 +8,8 @@
 #include "cpu/linear.h"
 
 /* Kernels of csrc/cpu/kernels/simd, best first within an operation. */
-#define SIMD_KERNELS(X)
+#define SIMD_KERNELS(X) \
+    X(rc_fast_involution)
 
 #define DECLARE_GENERIC(name) extern const rc_fast_kernel name##__generic;
 #define ENTRY_GENERIC(name) &name##__generic,
