@@ -1,0 +1,213 @@
+"""Two threads on one network, fork, Ctrl-C in the middle of a call, signal handlers."""
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import reidc
+
+from .tools import LABELS, baseline, batch, same, snapshot
+
+ROOT = Path(reidc.__file__).parent.parent
+
+
+def in_threads(*functions):
+    """Run them at once; the first exception is raised here."""
+    failures, threads = [], []
+
+    def guarded(function):
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failures.append(error)
+
+    for function in functions:
+        threads.append(threading.Thread(target=guarded, args=(function,)))
+        threads[-1].start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    if failures:
+        raise failures[0]
+
+
+def test_two_threads_share_a_network():
+    m = baseline()
+    x = [batch(seed=s) for s in range(4)]
+    expected = [m.embed(i) for i in x]
+
+    def embed():
+        for _ in range(10):
+            for i, e in zip(x, expected):
+                assert np.array_equal(m.embed(i), e)
+                assert np.array_equal(m.forward(i)["embedding"].shape, e.shape)
+
+    def look():
+        for _ in range(30):
+            m.state_dict(), m.parameters(), m.gradients(), m.graph(), m.plan(3)
+
+    in_threads(embed, embed, look)
+
+
+def test_training_in_one_thread_embedding_in_another():
+    """Every step is whole: the weights afterwards are those of steps without company."""
+    alone, shared = baseline(), baseline()
+    o = reidc.Adam(alone, 1e-3)
+    for t in range(8):
+        alone.train_step(batch(seed=t), LABELS, o)
+    o, done = reidc.Adam(shared, 1e-3), threading.Event()
+
+    def train():
+        try:
+            for t in range(8):
+                shared.train_step(batch(seed=t), LABELS, o)
+        finally:
+            done.set()
+
+    def embed():
+        while not done.is_set():
+            assert np.isfinite(shared.embed(batch(3))).all()
+            shared.state_dict()
+
+    in_threads(train, embed)
+    assert same(alone.state_dict(), shared.state_dict())
+
+
+def test_networks_in_threads_do_not_disturb_each_other():
+    def train(seed, results):
+        m = baseline(seed=seed)
+        o = reidc.SGD(m, 0.05, momentum=0.9)
+        for t in range(4):
+            m.train_step(batch(seed=t), LABELS, o)
+        results[seed] = m.state_dict()
+
+    one, two = {}, {}
+    for seed in range(3):
+        train(seed, one)
+    in_threads(*(lambda s=s: train(s, two) for s in range(3)))
+    assert all(same(one[s], two[s]) for s in range(3))
+
+
+def test_the_interpreter_runs_on():
+    """While a call computes, other Python threads do: the interpreter lock is let go."""
+    m = baseline(width_multiplier=1.0, threads=1)
+    x = np.concatenate([batch(64)] * 4)
+    m.embed(x[:64])
+    count, done = [0], threading.Event()
+
+    def tick():
+        while not done.is_set():
+            count[0] += 1
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    begin, before = time.perf_counter(), count[0]
+    m.embed(x)
+    seconds, ticks = time.perf_counter() - begin, count[0] - before
+    done.set()
+    thread.join()
+    assert seconds > 0.05 and ticks > 50 * seconds, (seconds, ticks)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_fork_then_use():
+    m = baseline(threads=2)
+    o = reidc.Adam(m, 1e-3)
+    m.train_step(batch(), LABELS, o)  # the pool of threads is running
+    twin = m.copy()
+    expected = twin.embed(batch())
+    child = os.fork()
+    if child == 0:
+        ok = False
+        try:
+            ok = np.array_equal(m.embed(batch()), expected)
+            ok = ok and m.train_step(batch(seed=2), LABELS, o)["total"] > 0
+        finally:
+            os._exit(0 if ok else 1)
+    deadline = time.monotonic() + 60
+    status = None
+    while status is None and time.monotonic() < deadline:
+        done, code = os.waitpid(child, os.WNOHANG)
+        status = code if done else None
+        time.sleep(0.01)
+    if status is None:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert status == 0
+    assert np.array_equal(m.embed(batch()), expected)
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import numpy as np
+import reidc
+sys.path.insert(0, "tests")
+from api.tools import LABELS, batch, same, snapshot
+
+m = reidc.Baseline(5, 128, 64, backbone="resnet50", width_multiplier=0.25, threads=1)
+o = reidc.Adam(m, 1e-3)
+y = np.arange(16) // 4
+x = batch(16, 128, 64)
+begin = time.perf_counter()
+m.train_step(x, y, o)
+one = time.perf_counter() - begin
+before = snapshot(m, o)
+call = {"train": lambda: m.train_step(x, y, o), "loss": lambda: m.loss(x, y),
+        "forward": lambda: m.forward(x, training=True),
+        "embed": lambda: m.embed(np.concatenate([x] * 20))}[sys.argv[1]]
+threading.Timer(0.15 * min(one, 2), lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+begin = time.perf_counter()
+try:
+    while True:
+        call()
+        before = snapshot(m, o)
+except KeyboardInterrupt:
+    pass
+seconds = time.perf_counter() - begin
+assert same(before, snapshot(m, o)), "something has changed"
+assert seconds < 2 + 0.15 * min(one, 2), seconds
+m.train_step(x, y, o)  # and it goes on
+print("stopped")
+"""
+
+
+@pytest.mark.parametrize("call", ["train", "loss", "forward", "embed"])
+def test_ctrl_c(call):
+    """A call that is stopped has changed nothing, and stops within 2 s."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, call], capture_output=True,
+                          text=True, timeout=120, cwd=ROOT)
+    assert done.stdout.strip() == "stopped", done.stderr
+
+
+def test_signal_handlers_cannot_use_a_busy_network():
+    m = baseline(width_multiplier=1.0, threads=1)
+    o = reidc.SGD(m, 0.1)
+    x = np.concatenate([batch(64)] * 16)
+    before, seen = snapshot(m), []
+
+    def handler(number, frame):
+        for call in (m.state_dict, o.zero_grad, lambda: m.embed(x[:1]), lambda: setattr(o, "lr", 1)):
+            try:
+                call()
+            except ValueError as error:
+                seen.append(str(error))
+        raise RuntimeError("from the handler")
+
+    old = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(RuntimeError, match="from the handler"):
+            while True:
+                m.embed(x)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert len(seen) == 4 and all("this very thread" in s for s in seen)
+    assert same(before, snapshot(m)) and m.embed(x[:2]).shape[0] == 2
