@@ -136,6 +136,14 @@ void rc_model_output(const rc_model *m, bool training, int i, rc_output_view *ou
 rc_status rc_model_backward(rc_model *m, const void *const *gradients, void *dimages,
                             const rc_poll *poll, rc_error *err);
 
+/* Explanation: in evaluation mode, the feature map named `layer` (graph.h: value names) and the
+ * gradient that reaches it from `gradient` (laid out as the output) of the output `name`, training
+ * outputs included. *shape: of the map, n first. map, map_gradient: real, n x c x h x w, or both
+ * NULL to ask for the shape alone. Weights, statistics and gradients stay as they are. */
+rc_status rc_model_explain(rc_model *m, const rc_images *images, const char *layer,
+                           const char *name, const void *gradient, rc_shape *shape, void *map,
+                           void *map_gradient, const rc_poll *poll, rc_error *err);
+
 /* Loss parts, in order: name i is rc_model_loss_name(m, i), the last is "total". */
 int rc_model_loss_count(const rc_model *m);
 const char *rc_model_loss_name(const rc_model *m, int i);

@@ -4,7 +4,9 @@
  *     lower.c    the list of steps: forward, backward, what is kept, what is computed again
  *     select.c   the kernel of every step
  *     memory.c   lifetimes -> offsets in one arena
- *     run.c      inputs in, steps, outputs out;  model.c weights and the cache of plans
+ *     run.c      arena, pointers, packed weights; the list walked
+ *     feed.c     pictures in; evaluate.c embeddings and explanations; step.c training
+ *     model.c    weights and the cache of plans
  *     describe.c plans in words */
 #ifndef RC_PLAN_H
 #define RC_PLAN_H
@@ -171,5 +173,20 @@ rc_status rc_model_need_gradients(rc_model *m, rc_error *err); /* allocated, not
 /* run.c */
 rc_status rc_plan_ready(rc_model *m, rc_plan *p, rc_error *err); /* arena, pointers, packing */
 void *rc_plan_value(const rc_plan *p, rc_value v); /* NULL: not in this plan's memory */
+bool rc_plan_trains(const rc_plan *p);
+/* A plan for this call, ready, with images (and planes, or NULL) in place. */
+rc_status rc_prepare(rc_model *m, const rc_plan_spec *spec, const rc_images *images,
+                     const int64_t *planes, rc_plan **out, rc_error *err);
+rc_status rc_run_steps(const rc_model *m, rc_plan *p, int32_t from, int32_t to,
+                       const rc_poll *poll);
+/* feed.c */
+rc_status rc_check_images(const rc_model *m, const rc_images *images, bool may_be_empty,
+                          rc_error *err);
+/* Images [from, from + count) into the plan's input; rows beyond count become zero. */
+rc_status rc_load_images(const rc_model *m, const rc_plan *p, const rc_images *images,
+                         int64_t from, int64_t count, bool mirror, rc_error *err);
+rc_status rc_load_planes(const rc_model *m, const rc_plan *p, const int64_t *planes, int64_t n,
+                         rc_error *err);
+void rc_nhwc_to_nchw(const char *x, const rc_shape *s, size_t size, char *y);
 
 #endif

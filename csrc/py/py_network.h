@@ -113,6 +113,13 @@ rc_py_real(const rc_model_info *info)
       "gradients: {output name: float32 array of the output's shape}; outputs left out have\n"   \
       "none. input_gradient: return d/d images, float32 N×3×height×width, else None. It may be\n"\
       "called once per forward. ValueError: no training forward, unknown name, shape.")          \
+    X(KEYWORDS, explain,                                                                         \
+      "explain($self, images, layer, output, gradient)\n--\n\n"                                   \
+      "A feature map and the gradient that reaches it: (map, gradient), float32 N×C×h×w.\n\n"    \
+      "In evaluation mode (running statistics, no dropout). layer: the name of a feature map,\n"  \
+      "such as 'backbone.layer4'. output: the name of an output, training ones included;\n"     \
+      "gradient: float32 of its shape, where the way back starts. The network stays as it is.\n" \
+      "ValueError: unknown layer or output, another shape.")                                     \
     X(KEYWORDS, loss,                                                                            \
       "loss($self, images, labels, *, planes=None)\n--\n\n"                                      \
       "Training forward, the network's loss and backward: a dict of floats, `total` and its\n"   \

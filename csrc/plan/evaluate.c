@@ -1,0 +1,196 @@
+/* Evaluation: embeddings in batches, with the mirrored image, of unit length; and explanation, the
+ * gradient of an output to a named feature map. */
+#include <math.h>
+#include <string.h>
+
+#include "plan/plan.h"
+
+#define EMBED_BATCH 32
+
+/* row <- row / max(|row|, 1e-12) */
+static void
+normalize_rows(void *out, int64_t n, int64_t d, bool is_double)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (int64_t k = 0; k < d; k++) {
+            double v = is_double ? ((double *)out)[i * d + k] : ((float *)out)[i * d + k];
+            sum += v * v;
+        }
+        double length = sqrt(sum);
+        double scale = 1 / (length > 1e-12 ? length : 1e-12);
+        for (int64_t k = 0; k < d; k++) {
+            if (is_double) {
+                ((double *)out)[i * d + k] *= scale;
+            } else {
+                float *v = &((float *)out)[i * d + k];
+                *v = (float)(*v * scale);
+            }
+        }
+    }
+}
+
+static rc_value
+output_value(const rc_graph *g, rc_role role)
+{
+    for (int32_t i = 0; i < g->n_outputs; i++) {
+        if (g->outputs[i].role & role) {
+            return g->outputs[i].value;
+        }
+    }
+    return RC_NONE;
+}
+
+static rc_status
+embed_chunk(rc_model *m, rc_plan *p, const rc_images *images, int64_t from, int64_t count,
+            bool flip, char *out, const rc_poll *poll, rc_error *err)
+{
+    int64_t d = m->info.dimension;
+    rc_value v = output_value(m->graph, RC_ROLE_EVAL);
+    size_t bytes = (size_t)(count * d) * m->real_size;
+    RC_TRY(rc_load_images(m, p, images, from, count, false, err));
+    RC_TRY(rc_run_steps(m, p, 0, p->n_steps, poll));
+    memcpy(out, rc_plan_value(p, v), bytes);
+    if (!flip) {
+        return RC_OK;
+    }
+    RC_TRY(rc_load_images(m, p, images, from, count, true, err));
+    RC_TRY(rc_run_steps(m, p, 0, p->n_steps, poll));
+    for (int64_t i = 0; i < count * d; i++) {
+        if (m->info.is_double) {
+            double *y = (double *)(void *)out + i;
+            *y = 0.5 * (*y + ((const double *)rc_plan_value(p, v))[i]);
+        } else {
+            float *y = (float *)(void *)out + i;
+            *y = 0.5f * (*y + ((const float *)rc_plan_value(p, v))[i]);
+        }
+    }
+    return RC_OK;
+}
+
+static rc_status
+embed(rc_model *m, const rc_images *images, bool flip, bool normalize, int64_t batch, void *out,
+      const rc_poll *poll, rc_error *err)
+{
+    RC_TRY(rc_check_images(m, images, true, err));
+    if (output_value(m->graph, RC_ROLE_EVAL) == RC_NONE) {
+        return rc_fail(err, RC_ARGUMENT, "embed: this network has no output 'embedding'");
+    }
+    if (batch < 0) {
+        return rc_fail(err, RC_ARGUMENT, "batch_size: expected 1 or more, got %lld",
+                       (long long)batch);
+    }
+    if (!images->n) {
+        return RC_OK;
+    }
+    int64_t most = batch ? batch : EMBED_BATCH, n = images->n;
+    int64_t chunks = (n + most - 1) / most, size = (n + chunks - 1) / chunks; /* even chunks */
+    rc_plan_spec spec = {.kind = RC_PLAN_EVAL, .n = size};
+    rc_plan *p = NULL;
+    RC_TRY(rc_model_plan(m, &spec, &p, err));
+    if (m->ran == p) {
+        m->ran = NULL;
+    }
+    RC_TRY(rc_plan_ready(m, p, err));
+    for (int64_t from = 0; from < n; from += size) {
+        int64_t count = n - from < size ? n - from : size;
+        char *to = (char *)out + (size_t)(from * m->info.dimension) * m->real_size;
+        RC_TRY(embed_chunk(m, p, images, from, count, flip, to, poll, err));
+    }
+    if (normalize) {
+        normalize_rows(out, n, m->info.dimension, m->info.is_double);
+    }
+    return RC_OK;
+}
+
+rc_status
+rc_model_embed(rc_model *m, const rc_images *images, bool flip, bool normalize, int64_t batch,
+               void *out, const rc_poll *poll, rc_error *err)
+{
+    rc_model_lock(m);
+    rc_status status = embed(m, images, flip, normalize, batch, out, poll, err);
+    rc_model_unlock(m);
+    return status;
+}
+
+/* ---- explanation -------------------------------------------------------------------------------- */
+
+static rc_value
+named_map(const rc_graph *g, const char *layer)
+{
+    for (rc_value v = 0; v < g->n_values; v++) {
+        if (g->values[v].kind == RC_VALUE_COMPUTED && !strcmp(g->values[v].name, layer)) {
+            return v;
+        }
+    }
+    return RC_NONE;
+}
+
+static rc_value
+named_output(const rc_graph *g, const char *name)
+{
+    for (int32_t i = 0; i < g->n_outputs; i++) {
+        if (!(g->outputs[i].role & RC_ROLE_LOSS) && !strcmp(g->outputs[i].name, name)) {
+            return g->outputs[i].value;
+        }
+    }
+    return RC_NONE;
+}
+
+static void
+copy_map(const rc_model *m, const rc_plan *p, int32_t buffer, const rc_shape *s, void *out)
+{
+    if (buffer < 0) {
+        memset(out, 0, (size_t)rc_shape_count(s) * m->real_size);
+    } else if (s->rank == 4) {
+        rc_nhwc_to_nchw(p->arena + p->buffers[buffer].offset, s, m->real_size, out);
+    } else {
+        memcpy(out, p->arena + p->buffers[buffer].offset,
+               (size_t)rc_shape_count(s) * m->real_size);
+    }
+}
+
+static rc_status
+explain(rc_model *m, const rc_images *images, const char *layer, const char *name,
+        const void *gradient, rc_shape *shape, void *map, void *map_gradient,
+        const rc_poll *poll, rc_error *err)
+{
+    const rc_graph *g = m->graph;
+    RC_TRY(rc_check_images(m, images, false, err));
+    rc_plan_spec spec = {.kind = RC_PLAN_EXPLAIN, .n = images->n,
+                         .map = named_map(g, layer), .source = named_output(g, name)};
+    if (spec.map == RC_NONE) {
+        return rc_fail(err, RC_ARGUMENT, "layer: no feature map is called '%.60s'", layer);
+    }
+    if (spec.source == RC_NONE || g->values[spec.source].is_int) {
+        return rc_fail(err, RC_ARGUMENT, "output: no output is called '%.60s'", name);
+    }
+    *shape = rc_graph_shape(g, spec.map);
+    shape->d[0] = images->n;
+    if (!map) {
+        return RC_OK;
+    }
+    rc_plan *p = NULL;
+    RC_TRY(rc_prepare(m, &spec, images, NULL, &p, err));
+    RC_TRY(rc_run_steps(m, p, 0, p->n_forward, poll));
+    copy_map(m, p, p->value_buffer[spec.map], shape, map);
+    if (p->gradient_buffer[spec.source] >= 0) {
+        memcpy(p->arena + p->buffers[p->gradient_buffer[spec.source]].offset, gradient,
+               (size_t)rc_shape_count(&p->shapes[spec.source]) * m->real_size);
+    }
+    RC_TRY(rc_run_steps(m, p, p->n_forward, p->n_backward, poll));
+    copy_map(m, p, p->gradient_buffer[spec.map], shape, map_gradient);
+    return RC_OK;
+}
+
+rc_status
+rc_model_explain(rc_model *m, const rc_images *images, const char *layer, const char *name,
+                 const void *gradient, rc_shape *shape, void *map, void *map_gradient,
+                 const rc_poll *poll, rc_error *err)
+{
+    rc_model_lock(m);
+    rc_status status = explain(m, images, layer, name, gradient, shape, map, map_gradient, poll,
+                               err);
+    rc_model_unlock(m);
+    return status;
+}

@@ -1,0 +1,126 @@
+/* What goes into a plan and comes out: pictures, planes, and feature maps in users' order. */
+#include <math.h>
+#include <string.h>
+
+#include "data/data.h"
+#include "plan/plan.h"
+
+rc_status
+rc_check_images(const rc_model *m, const rc_images *images, bool may_be_empty, rc_error *err)
+{
+    const rc_model_info *info = &m->info;
+    if (images->c != 3) {
+        return rc_fail(err, RC_ARGUMENT, "images: expected 3 channels, got %lld",
+                       (long long)images->c);
+    }
+    if (!images->is_u8 && images->n && (images->h != info->height || images->w != info->width)) {
+        return rc_fail(err, RC_ARGUMENT,
+                       "images: expected float32 N×3×%lld×%lld, got %lld×3×%lld×%lld",
+                       (long long)info->height, (long long)info->width, (long long)images->n,
+                       (long long)images->h, (long long)images->w);
+    }
+    if (images->is_u8 && images->n && (images->h < 1 || images->w < 1)) {
+        return rc_fail(err, RC_ARGUMENT, "images: expected pictures, got %lld×%lld×%lld×3",
+                       (long long)images->n, (long long)images->h, (long long)images->w);
+    }
+    if (images->n < (may_be_empty ? 0 : 1)) {
+        return rc_fail(err, RC_ARGUMENT, "images: expected at least one, got an empty batch");
+    }
+    return RC_OK;
+}
+
+/* Doubles, n,3,h,w -> n,h,w,3; plain loops: double models are for tests. */
+static rc_status
+load_doubles(const double *x, int64_t n, int64_t h, int64_t w, bool mirror, double *y,
+             rc_error *err)
+{
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t c = 0; c < 3; c++) {
+            for (int64_t p = 0; p < h * w; p++) {
+                double v = x[(i * 3 + c) * h * w + p];
+                int64_t col = p % w, to = p - col + (mirror ? w - 1 - col : col);
+                if (!isfinite(v)) {
+                    return rc_fail(err, RC_ARGUMENT, "images: image %lld has a pixel that is NaN "
+                                   "or infinite", (long long)i);
+                }
+                y[(i * h * w + to) * 3 + c] = v;
+            }
+        }
+    }
+    return RC_OK;
+}
+
+/* Images [from, from + count) into the plan's input; rows beyond count become zero. */
+rc_status
+rc_load_images(const rc_model *m, const rc_plan *p, const rc_images *images, int64_t from,
+            int64_t count, bool mirror, rc_error *err)
+{
+    int64_t height = m->info.height, width = m->info.width, pixels = height * width * 3;
+    char *to = p->arena + p->buffers[p->images_buffer].offset;
+    bool is_double = m->info.is_double;
+    memset(to + (size_t)(count * pixels) * m->real_size, 0,
+           (size_t)((p->spec.n - count) * pixels) * m->real_size);
+    if (images->is_u8) {
+        rc_input_rule rule = rc_input_rule_default(height, width);
+        rule.mirror = mirror;
+        const uint8_t *bytes = images->data;
+        bytes += (size_t)(from * images->h * images->w * 3);
+        float *floats = is_double ? rc_alloc(count * pixels, sizeof(float)) : (float *)(void *)to;
+        if (!floats) {
+            return rc_fail(err, RC_MEMORY, "out of memory for the images");
+        }
+        rc_status status = rc_images_to_input(bytes, count, images->h, images->w, &rule, floats,
+                                              m->info.threads, err);
+        if (is_double) {
+            for (int64_t i = 0; status == RC_OK && i < count * pixels; i++) {
+                ((double *)(void *)to)[i] = floats[i];
+            }
+            rc_free(floats);
+        }
+        return status;
+    }
+    if (is_double) {
+        return load_doubles((const double *)images->data + from * pixels, count, height, width,
+                            mirror, (double *)(void *)to, err);
+    }
+    return rc_floats_to_input((const float *)images->data + from * pixels, count, height, width,
+                              mirror, (float *)(void *)to, m->info.threads, err);
+}
+
+rc_status
+rc_load_planes(const rc_model *m, const rc_plan *p, const int64_t *planes, int64_t n, rc_error *err)
+{
+    int64_t rows = m->info.map_height;
+    if (!planes) {
+        return RC_OK;
+    }
+    if (!m->info.takes_planes) {
+        return rc_fail(err, RC_ARGUMENT, "planes: this network has none");
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t *l = planes + 4 * i;
+        if (!(0 < l[0] && l[0] < l[1] && l[1] < l[2] && l[2] < l[3] && l[3] < rows)) {
+            return rc_fail(err, RC_ARGUMENT,
+                           "planes: expected 0 < l0 < l1 < l2 < l3 < %lld in every row, got "
+                           "%lld %lld %lld %lld in row %lld", (long long)rows, (long long)l[0],
+                           (long long)l[1], (long long)l[2], (long long)l[3], (long long)i);
+        }
+    }
+    memcpy(p->arena + p->buffers[p->planes_buffer].offset, planes,
+           (size_t)n * 4 * sizeof *planes);
+    return RC_OK;
+}
+
+void
+rc_nhwc_to_nchw(const char *x, const rc_shape *s, size_t size, char *y)
+{
+    int64_t positions = s->d[2] * s->d[3];
+    for (int64_t i = 0; i < s->d[0]; i++) {
+        for (int64_t c = 0; c < s->d[1]; c++) {
+            for (int64_t q = 0; q < positions; q++) {
+                memcpy(y + (size_t)((i * s->d[1] + c) * positions + q) * size,
+                       x + (size_t)((i * positions + q) * s->d[1] + c) * size, size);
+            }
+        }
+    }
+}
