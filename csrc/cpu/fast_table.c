@@ -6,6 +6,7 @@
 #include "cpu/fast.h"
 
 #include "cpu/linear.h"
+#include "cpu/products.h"
 
 /* Kernels of csrc/cpu/kernels/simd, best first within an operation. */
 #define SIMD_KERNELS(X) \
@@ -46,6 +47,8 @@ kernels_in_use(void)
 static const rc_fast_kernel *const any_kernels[] = {
     &rc_fast_linear,
     &rc_fast_linear_act,
+    &rc_fast_matmul,
+    &rc_fast_relation_map,
     NULL,
 };
 
