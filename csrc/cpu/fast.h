@@ -29,6 +29,9 @@ const rc_fast_kernel *rc_fast_find(rc_op_id op, const rc_attrs *a, int n_in,
 #define RC_SIMD_PASTE_(name, isa) name##__##isa
 #define RC_SIMD_PASTE(name, isa) RC_SIMD_PASTE_(name, isa)
 #define RC_SIMD(name) RC_SIMD_PASTE(name, RC_ISA)
+#define RC_ISA_TEXT_(isa) #isa
+#define RC_ISA_TEXT_OF(isa) RC_ISA_TEXT_(isa)
+#define RC_ISA_TEXT RC_ISA_TEXT_OF(RC_ISA)
 #endif
 
 #endif

@@ -9,8 +9,9 @@
 #include "cpu/products.h"
 
 /* Kernels of csrc/cpu/kernels/simd, best first within an operation. */
-#define SIMD_KERNELS(X) \
-    X(rc_fast_involution)
+#define SIMD_KERNELS(X)   \
+    X(rc_fast_involution) \
+    X(rc_fast_batch_norm)
 
 #define DECLARE_GENERIC(name) extern const rc_fast_kernel name##__generic;
 #define ENTRY_GENERIC(name) &name##__generic,
