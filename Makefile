@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-export MAX_JOBS ?=
+export MAX_JOBS
 
 .PHONY: help demo test test-all test-twin test-c asan bench lint build clean
 

@@ -52,27 +52,40 @@ def groups():
         yield "synth_avx512", synth, AVX512 + ["-DRC_ISA=avx512"]
 
 
+def fresh(target, command):
+    """Whether the object was made by this very command from files that have not changed since."""
+    try:
+        made = os.path.getmtime(target)
+        with open(target + ".cmd") as file:
+            if file.read() != command:
+                return False
+        with open(target[:-2] + ".d") as file:  # gcc's list: "target: source header …"
+            used = file.read().replace("\\\n", " ").split(": ", 1)[1].split()
+        return all(os.path.getmtime(path) <= made for path in used)
+    except (OSError, IndexError):
+        return False
+
+
 class Build(build_ext):
     def build_extension(self, ext):
-        jobs = int(os.environ.get("MAX_JOBS", 0)) or os.cpu_count() or 1
-        headers = glob("csrc/**/*.h", recursive=True) + glob("csrc/**/*.inc", recursive=True)
-        newest = max(map(os.path.getmtime, headers + ["setup.py"]))
+        jobs = int(os.environ.get("MAX_JOBS") or 0) or os.cpu_count() or 1
+        includes = [f"-I{d}" for d in [numpy.get_include()] + self.include_dirs]
         objects, todo = [], []
         for group, sources, flags in groups():
             for source in sources:
                 target = os.path.join(self.build_temp, group, source[:-2] + ".o")
+                command = [*self.compiler.compiler_so[:1], "-fPIC", *BASE, *flags, *includes,
+                           "-MMD", "-c", source, "-o", target]
                 objects.append(target)
-                if (not os.path.exists(target)
-                        or os.path.getmtime(target) < max(newest, os.path.getmtime(source))):
-                    os.makedirs(os.path.dirname(target), exist_ok=True)
-                    todo.append((source, target, BASE + flags))
-        includes = [numpy.get_include()] + self.include_dirs
+                if not fresh(target, " ".join(command)):
+                    todo.append((target, command))
 
         def compile_one(item):
-            source, target, flags = item
-            command = [*self.compiler.compiler_so[:1], "-fPIC", *flags,
-                       *(f"-I{d}" for d in includes), "-c", source, "-o", target]
+            target, command = item
+            os.makedirs(os.path.dirname(target), exist_ok=True)
             self.spawn(command)
+            with open(target + ".cmd", "w") as file:
+                file.write(" ".join(command))
 
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(compile_one, todo))

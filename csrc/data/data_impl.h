@@ -3,20 +3,11 @@
 #ifndef RC_DATA_IMPL_H
 #define RC_DATA_IMPL_H
 
+#include "cpu/pixels.h"
 #include "data/data.h"
 
-#define RC_PIXEL_PAD 64      /* bytes that row kernels may touch behind a row in scratch */
 #define RC_STRIPE 32         /* output rows per task: fixed, so work is cut by shape only */
-#define RC_WEIGHT_BITS 22    /* fixed point of the weights; sums fit 32 bits for bytes */
 #define RC_MAX_SIDE (1 << 20)
-
-/* The weights of one axis: output i reads inputs first[i] .. first[i] + count - 1. The same
- * count for all (the largest; the others have zeros), so that the inner loop is predictable. */
-typedef struct rc_taps {
-    int64_t out, count;
-    int64_t *first;   /* (out), ascending; first + count never leaves the axis */
-    int32_t *weights; /* (out, count) */
-} rc_taps;
 
 typedef struct rc_resize {
     int64_t in_h, in_w, out_h, out_w;
@@ -54,20 +45,5 @@ rc_status rc_image_check(const rc_image *image, int64_t index, rc_error *err) RC
 
 /* lut[c][byte] = (byte / 255 - mean[c]) / std[c] */
 void rc_normalise_table(const float *mean, const float *std, float lut[3][256]);
-
-/* ---- row kernels (cpu/kernels/simd/pixels.c, one build per instruction set) -------------- */
-
-/* Horizontal pass of one row: in (w,3) and out (taps->out,3), both with RC_PIXEL_PAD bytes
- * behind them. */
-typedef void (*rc_pixel_horizontal)(const uint8_t *in, const rc_taps *taps, uint8_t *out);
-/* Vertical pass of one row: out[i] = sum over k of weights[k] * in[k * stride + i]. */
-typedef void (*rc_pixel_vertical)(const uint8_t *in, int64_t stride, const int32_t *weights,
-                                  int64_t count, int64_t bytes, uint8_t *out);
-typedef struct rc_pixel_kernels {
-    rc_pixel_horizontal horizontal;
-    rc_pixel_vertical vertical;
-} rc_pixel_kernels;
-
-const rc_pixel_kernels *rc_pixel_kernels_get(void);
 
 #endif

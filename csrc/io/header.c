@@ -480,7 +480,8 @@ parse(parser *p, int64_t data_size, rc_io_header *h)
     if (reached != data_size) {
         return rc_fail(p->err, RC_FILE,
                        "%.300s: %s: the header describes %lld bytes of tensors, "
-                       "the file holds %lld", p->path, reached > data_size ? "truncated" : "damaged", (long long)reached,
+                       "the file holds %lld", p->path,
+                       reached > data_size ? "truncated" : "damaged", (long long)reached,
                        (long long)data_size);
     }
     return RC_OK;

@@ -7,7 +7,7 @@
 #endif
 
 #include "cpu/fast.h"
-#include "data/data_impl.h"
+#include "cpu/pixels.h"
 
 typedef int32_t v4i __attribute__((vector_size(16)));
 typedef uint8_t v4b __attribute__((vector_size(4)));
