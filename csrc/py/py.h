@@ -49,6 +49,10 @@ PyArrayObject *rc_py_array_f32(PyObject *object, const char *what, int rank);
 PyArrayObject *rc_py_array_u8(PyObject *object, const char *what, int rank);
 /* Any integer dtype, converted to int64; bool and floats are a TypeError. */
 PyArrayObject *rc_py_array_i64(PyObject *object, const char *what, int rank);
+/* py_cpu.c, for measurements: processor time of this thread for one thread (so that other
+ * programs on the machine do not count), else the clock. */
+double rc_py_clock(int threads);
+
 /* A fresh C-contiguous array. */
 PyArrayObject *rc_py_new_array(int rank, const npy_intp *shape, int typenum);
 

@@ -7,8 +7,8 @@
 
 /* One thread is timed by its own processor time, so that other processes disturb it little;
  * several by the clock. */
-static double
-clock_of(int threads)
+double
+rc_py_clock(int threads)
 {
     if (threads > 1) {
         return rc_seconds();
@@ -170,16 +170,16 @@ conv_run(PyObject *self, PyObject *args, PyObject *keywords)
     double best = 1e30, pack_time = 0;
     Py_BEGIN_ALLOW_THREADS
     if (packed_size) {
-        pack_time = clock_of(threads);
+        pack_time = rc_py_clock(threads);
         kernel->pack(&s, pb, ps, packed, threads);
-        pack_time = clock_of(threads) - pack_time;
+        pack_time = rc_py_clock(threads) - pack_time;
         pb = packed;
     }
     bool plain = !fwd || (!e.bias && !e.residual && e.act == RC_ACT_NONE);
     for (int i = 0; i < repeat; i++) {
-        double start = clock_of(threads);
+        double start = rc_py_clock(threads);
         kernel->run(&s, pa, pb, plain ? NULL : &e, add, po, scratch, threads);
-        double seconds = clock_of(threads) - start;
+        double seconds = rc_py_clock(threads) - start;
         best = seconds < best ? seconds : best;
     }
     Py_END_ALLOW_THREADS
@@ -236,9 +236,9 @@ gemm(PyObject *self, PyObject *args, PyObject *keywords)
     double best = 1e30;
     Py_BEGIN_ALLOW_THREADS
     for (int i = 0; i < repeat; i++) {
-        double start = clock_of(threads);
+        double start = rc_py_clock(threads);
         rc_gemm(&s, pa, pb, plain ? NULL : &e, add, pc, scratch, threads);
-        double seconds = clock_of(threads) - start;
+        double seconds = rc_py_clock(threads) - start;
         best = seconds < best ? seconds : best;
     }
     Py_END_ALLOW_THREADS
@@ -276,9 +276,9 @@ peak(PyObject *self, PyObject *args)
     double best = 0;
     Py_BEGIN_ALLOW_THREADS
     for (int round = 0; round < 5; round++) {
-        double start = clock_of(threads), flops = 0;
+        double start = rc_py_clock(threads), flops = 0;
         rc_parallel(threads, threads, peak_task, &job);
-        double seconds = clock_of(threads) - start;
+        double seconds = rc_py_clock(threads) - start;
         for (int i = 0; i < threads; i++) {
             flops += job.flops[i];
         }

@@ -268,9 +268,9 @@ time_kernel(run *r, rc_kernel kernel, int pass)
 {
     r->seconds[pass] = 1e30;
     for (int i = 0; i < r->repeat; i++) {
-        double start = rc_seconds();
+        double start = rc_py_clock(r->call.threads);
         kernel(&r->call);
-        double took = rc_seconds() - start;
+        double took = rc_py_clock(r->call.threads) - start;
         r->seconds[pass] = took < r->seconds[pass] ? took : r->seconds[pass];
     }
 }

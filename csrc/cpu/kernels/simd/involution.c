@@ -17,6 +17,10 @@
  * Work is cut by shape alone and each sum has one fixed order: same bits for any threads. */
 #include <string.h>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 #include "cpu/fast.h"
 
 #define TAPS 7
@@ -45,7 +49,8 @@ typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef float loose __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef int32_t lanes __attribute__((vector_size(LANES * 4)));
 
-#define TASKS 16 /* at least, for threads to share */
+#define TASKS 16         /* at least, for threads to share */
+#define BEYOND (4 << 20) /* floats: 16 MiB, more than a core's share of the caches */
 
 #define TEXT_(name) #name
 #define TEXT(name) TEXT_(name)
@@ -397,6 +402,7 @@ turn_row(const float *from, int64_t w, int64_t c, int64_t count, float *to)
         for (int part = 0; part < VECTORS; part++) {
             vec r[LANES];
             UNROLL for (int i = 0; i < LANES; i++) {
+                __builtin_prefetch(from + (x + w) * c + i * CHANNELS + part * LANES, 0, 2);
                 r[i] = i < count ? load(from + x * c + i * CHANNELS + part * LANES) : (vec){0};
             }
             transpose(r);
@@ -433,12 +439,13 @@ tap_row(const float *x, const float *d, float *tile, const int step)
     }
 }
 
-/* One position's taps, tile[49][LANES groups], to count x 49 values of dk. The last vector of taps
- * overlaps the one before it; when adding, only once. */
+/* One position's taps, tile[49][LANES groups], to count x 49 values of dk, by way of `packed`: the
+ * groups' runs of 49 begin at odd places, and the map should see whole cache lines. The last
+ * vector of taps overlaps the one before it. past_cache: dk is larger than caches and will not be
+ * found there again, so whole lines are written without reading them first. */
 INLINE void
-put_taps(const float *tile, int64_t count, bool add, float *dk)
+put_taps(const float *tile, int64_t count, bool add, bool past_cache, float *packed, float *dk)
 {
-    float overlap[LANES];
     for (int64_t t = 0; t < ALL; t += LANES) {
         int64_t at = t + LANES <= ALL ? t : ALL - LANES;
         vec r[LANES];
@@ -446,27 +453,34 @@ put_taps(const float *tile, int64_t count, bool add, float *dk)
             r[i] = load(tile + (at + i) * LANES);
         }
         transpose(r);
-        for (int64_t g = 0; g < count; g++) {
-            float *to = dk + g * ALL + at;
-            if (!add) {
-                store(to, r[g]);
-            } else if (at == t) {
-                store(to, load(to) + r[g]);
-            } else {
-                store(overlap, r[g]);
-                for (int64_t i = t - at; i < LANES; i++) {
-                    to[i] += overlap[i];
-                }
-            }
+        UNROLL for (int i = 0; i < LANES; i++) {
+            store(packed + i * ALL + at, r[i]);
         }
+    }
+    int64_t size = count * ALL, whole = size / LANES * LANES;
+#ifdef __AVX512F__
+    if (past_cache && !add && size == whole && ((uintptr_t)dk & 63) == 0) {
+        for (int64_t i = 0; i < whole; i += LANES) {
+            _mm512_stream_ps(dk + i, (__m512)load(packed + i));
+        }
+        return;
+    }
+#endif
+    (void)past_cache;
+    for (int64_t i = 0; i < whole; i += LANES) {
+        store(dk + i, add ? load(dk + i) + load(packed + i) : load(packed + i));
+    }
+    for (int64_t i = whole; i < size; i++) {
+        dk[i] = add ? dk[i] + packed[i] : packed[i];
     }
 }
 
-/* Seven rows of x with REACH zero columns on either side, one row of d, taps of STEP positions. */
+/* Seven rows of x with REACH zero columns on either side, one row of d, taps of STEP positions, and
+ * of one as dk has them. */
 static int64_t
 dk_scratch(int64_t w)
 {
-    return ((TAPS * (w + 2 * REACH) + w) * CHANNELS + STEP * ALL) * LANES;
+    return ((TAPS * (w + 2 * REACH) + w) * CHANNELS + (STEP + 1) * ALL) * LANES;
 }
 
 static void
@@ -477,7 +491,8 @@ dk_task(void *context, int64_t task, int worker)
     int64_t w = j->w, c = j->groups * CHANNELS, column = CHANNELS * LANES;
     int64_t line = (w + 2 * REACH) * column, margin = REACH * column;
     float *ring = j->scratch + worker * dk_scratch(w), *d = ring + TAPS * line;
-    float *tile = d + w * column;
+    float *tile = d + w * column, *packed = tile + STEP * ALL * LANES;
+    bool past_cache = j->n * j->h * w * j->groups * ALL > BEYOND;
     for (int i = 0; i < TAPS; i++) {
         memset(ring + i * line, 0, (size_t)margin * sizeof(float));
         memset(ring + (i + 1) * line - margin, 0, (size_t)margin * sizeof(float));
@@ -506,11 +521,14 @@ dk_task(void *context, int64_t task, int worker)
                 }
             }
             for (int64_t b = 0; b < step; b++, u++) {
-                put_taps(tile + b * ALL * LANES, s.count, j->add,
+                put_taps(tile + b * ALL * LANES, s.count, j->add, past_cache, packed,
                          j->out + s.taps + (row * w + u) * j->groups * ALL);
             }
         }
     }
+#ifdef __AVX512F__
+    _mm_sfence(); /* streamed lines are there before the task is done */
+#endif
 }
 
 /* ---- the kernel ---------------------------------------------------------------------------- */
