@@ -23,7 +23,7 @@ typedef struct kernel_set {
     static const kernel_set set_##isa = {fwd_##isa, bwd_x_##isa, bwd_w_##isa,           \
                                          &rc_f32_gemm__##isa, rc_f32_peak__##isa};
 
-LISTS(generic, 6x8)
+LISTS(generic, 4x8)
 SET(generic)
 #if defined(__x86_64__)
 LISTS(avx2, 6x16)

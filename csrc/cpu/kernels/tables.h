@@ -21,7 +21,7 @@ typedef struct rc_gemm_kernel {
     X(rc_f32_conv2d_bwd_w_##tile##__##isa)
 
 #define RC_CPU_DECLARE(kernel) extern const rc_conv_kernel kernel;
-RC_CPU_KERNELS(RC_CPU_DECLARE, generic, 6x8)
+RC_CPU_KERNELS(RC_CPU_DECLARE, generic, 4x8)
 RC_CPU_KERNELS(RC_CPU_DECLARE, avx2, 6x16)
 RC_CPU_KERNELS(RC_CPU_DECLARE, avx512, 14x32)
 #undef RC_CPU_DECLARE

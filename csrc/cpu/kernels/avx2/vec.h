@@ -9,6 +9,7 @@
 
 #define VW 8
 #define MR 6
+#define UNROLL_K 0 /* gcc would spill sums with 16 registers */
 #define TILE_NAME(pass) rc_f32_conv2d_##pass##_6x16__avx2
 #define TILE_TEXT(pass) "rc_f32_conv2d_" pass "_6x16__avx2"
 #define ISA_NAME(name) name##__avx2

@@ -1,5 +1,5 @@
 /* The vector of this folder: 4 floats as the compiler's own vector type, which it turns into
- * whatever the machine has (SSE2, NEON, or plain floats), and a 6 x 8 register tile.
+ * whatever the machine has (SSE2, NEON, or plain floats), and a 4 x 8 register tile.
  * Same names as in the other folders' vec.h. */
 #ifndef RC_VEC_H
 #define RC_VEC_H
@@ -9,9 +9,10 @@
 #include <string.h>
 
 #define VW 4
-#define MR 6
-#define TILE_NAME(pass) rc_f32_conv2d_##pass##_6x8__generic
-#define TILE_TEXT(pass) "rc_f32_conv2d_" pass "_6x8__generic"
+#define MR 4
+#define UNROLL_K 1 /* four steps of k at a time */
+#define TILE_NAME(pass) rc_f32_conv2d_##pass##_4x8__generic
+#define TILE_TEXT(pass) "rc_f32_conv2d_" pass "_4x8__generic"
 #define ISA_NAME(name) name##__generic
 #define ISA_TEXT(name) name "__generic"
 
