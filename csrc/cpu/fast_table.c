@@ -9,9 +9,19 @@
 #include "cpu/products.h"
 
 /* Kernels of csrc/cpu/kernels/simd, best first within an operation. */
-#define SIMD_KERNELS(X)   \
-    X(rc_fast_involution) \
-    X(rc_fast_batch_norm)
+#define SIMD_KERNELS(X)     \
+    X(rc_fast_involution)   \
+    X(rc_fast_batch_norm)   \
+    X(rc_fast_activation)   \
+    X(rc_fast_add)          \
+    X(rc_fast_mul_map)      \
+    X(rc_fast_mul_channel)  \
+    X(rc_fast_concat)       \
+    X(rc_fast_slice)        \
+    X(rc_fast_dropout)      \
+    X(rc_fast_max_pool2d)   \
+    X(rc_fast_region_pool)  \
+    X(rc_fast_channel_pool)
 
 #define DECLARE_GENERIC(name) extern const rc_fast_kernel name##__generic;
 #define ENTRY_GENERIC(name) &name##__generic,

@@ -24,6 +24,7 @@
 #endif
 typedef float vf __attribute__((vector_size(VN * 4)));
 typedef int32_t vi __attribute__((vector_size(VN * 4)));
+typedef uint8_t vb __attribute__((vector_size(VN)));
 
 RC_INLINE vf
 vf_load(const float *p)
