@@ -1,6 +1,7 @@
 """One line that says how far a long run is: on a terminal it moves, elsewhere it is not written."""
 import sys
 import time
+from contextlib import contextmanager
 
 
 def duration(seconds):
@@ -46,3 +47,22 @@ class Progress:
         if self.shown:
             self.stream.write("\r" + " " * 118 + "\r")
             self.stream.flush()
+
+
+@contextmanager
+def counter(label):
+    """A bar for functions that report `progress(done, total)`, both counts of images."""
+    bar, before = None, 0
+
+    def progress(done, total):
+        nonlocal bar, before
+        if bar is None:
+            bar = Progress(label, total)
+        bar.step(done, done - before)
+        before = done
+
+    try:
+        yield progress
+    finally:
+        if bar is not None:
+            bar.close()

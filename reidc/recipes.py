@@ -10,6 +10,8 @@ import difflib
 from reidc import schedules
 from reidc._core import ArgumentError, ArgumentTypeError
 
+# per_step: the schedule's epoch counts on within an epoch (False: one rate an epoch, as published).
+# evaluate_every: test after so many epochs and after the last; 0: never.
 _ADAM = {"kind": "adam", "lr": 3.5e-4, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 5e-4,
          "groups": None}
 
@@ -21,7 +23,7 @@ RECIPES = {
         "optimizer": {**_ADAM, "lr": 2e-4},
         "schedule": {"kind": "exponential", "gamma": 0.98, "hold": 40},
         "augment": {"pad": 0, "erasing": "zero"},
-        "evaluate_every": 0,
+        "per_step": False, "evaluate_every": 0,
     },
     # Luo et al. 2019, "bag of tricks".
     "bot-market1501": {
@@ -31,9 +33,13 @@ RECIPES = {
         "schedule": {"kind": "strong_baseline", "milestones": [40, 70], "gamma": 0.1,
                      "epochs": 10, "factor": 0.01},
         "augment": {"pad": 10, "erasing": "sb"},
-        "evaluate_every": 0,
+        "per_step": False, "evaluate_every": 0,
     },
 }
+
+
+_LEFT_OUT = {"options": {}, "sampler": "pk", "seed": 0, "augment": {}, "per_step": False,
+             "evaluate_every": 0}  # what a recipe of one's own need not say
 
 
 class Recipe(dict):
@@ -70,6 +76,20 @@ class Recipe(dict):
                 yield prefix, value
         return dict(walk("", dict(self)))
 
+    def check(self):
+        """The recipe itself. ValueError or TypeError that names a key which is missing or has a
+        value that means nothing."""
+        for key in ("epochs", "identities", "images", "seed", "evaluate_every"):
+            value = self[key]
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ArgumentTypeError(f"{key}: expected a whole number, got {value!r}")
+        for place, key, known in ((self, "sampler", ("pk", "once", "balanced")),
+                                  (self["optimizer"], "kind", ("adam", "adamw", "sgd"))):
+            if place[key] not in known:
+                raise ArgumentError(f"{key}: expected {', '.join(known)}, got {place[key]!r}")
+        self.rate()(0)
+        return self
+
     def rate(self):
         """The learning rate as a function of the epoch."""
         rule = dict(self["schedule"])
@@ -99,7 +119,13 @@ def names():
 def get(name):
     """A fresh copy of a recipe. ValueError: unknown name (the nearest is named)."""
     if isinstance(name, dict):
-        return Recipe(copy.deepcopy(dict(name)))
+        recipe = Recipe({**copy.deepcopy(_LEFT_OUT), **copy.deepcopy(dict(name))})
+        missing = [key for key in ("epochs", "identities", "images", "optimizer", "schedule")
+                   if key not in recipe]
+        if missing:
+            raise ArgumentError(f"recipe: {', '.join(missing)} missing")
+        recipe["optimizer"] = {"kind": "adam", **recipe["optimizer"]}
+        return recipe
     if name not in RECIPES:
         near = difflib.get_close_matches(str(name), RECIPES, 1, 0)
         raise ArgumentError(f"recipe: no {name!r}; did you mean {near[0]!r}? "

@@ -3,6 +3,7 @@
 No arithmetic on tensors here: the loader and `train_step` do it in C.
 """
 import csv
+import importlib.util
 import io
 import json
 import os
@@ -18,7 +19,7 @@ from reidc.augment import Augment
 from reidc.evaluation import evaluate
 from reidc.loader import Loader
 from reidc.optim import SGD, Adam, AdamW
-from reidc.progress import Progress, duration
+from reidc.progress import Progress, counter, duration
 
 CHECKPOINT = "last.safetensors"
 
@@ -28,8 +29,6 @@ def make_optimizer(m, settings):
     settings = dict(settings)
     kind = settings.pop("kind")
     makers = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
-    if kind not in makers:
-        raise ArgumentError(f"optimizer.kind: expected adam, adamw or sgd, got {kind!r}")
     if kind == "sgd":
         for name in ("betas", "eps"):
             settings.pop(name, None)
@@ -55,10 +54,7 @@ class Trainer:
         self.recipe = recipes.get(recipe)
         self.run_dir = os.fspath(run_dir)
         self._log = log or (lambda line: print(line, file=sys.stderr, flush=True))
-        r = self.recipe
-        if r["sampler"] not in ("pk", "once", "balanced"):
-            raise ArgumentError(
-                f"sampler: expected 'pk', 'once' or 'balanced', got {r['sampler']!r}")
+        r = self.recipe.check()
         augment = Augment(height=m.height, width=m.width, **r["augment"])
         self.loader = Loader(dataset.train, r["identities"], r["images"], augment, r["seed"],
                              once=r["sampler"] == "once", balanced=r["sampler"] == "balanced")
@@ -68,8 +64,9 @@ class Trainer:
         self.rate = r.rate()
         self.optimizer = make_optimizer(m, r["optimizer"])
         self.history = []  # a dict an epoch
-        self._sums = {"batches": 0, "images": 0, "seconds": 0.0, "loss": {}}
-        self._stop = self._stepping = False
+        self._sums = _no_sums()
+        self._tested = True  # False: the epoch before the loader's has not been written down
+        self._stop, self._busy = False, None
 
     # ---- checkpoints
 
@@ -89,7 +86,8 @@ class Trainer:
             else:
                 plain[key] = value
         header = {"recipe": dict(self.recipe), "loader": self.loader.state_dict(),
-                  "optimizer": plain, "history": self.history, "sums": self._sums}
+                  "optimizer": plain, "history": self.history, "sums": self._sums,
+                  "tested": self._tested}
         self.model.save(self.checkpoint, tensors=tensors,
                         header={"reidc.trainer": json.dumps(header)})
         self._write_metrics()
@@ -104,7 +102,8 @@ class Trainer:
         if "reidc.trainer" not in header:
             raise FileError(f"{self.checkpoint}: expected a trainer's checkpoint, got a network's")
         saved = json.loads(header["reidc.trainer"])
-        now, before = self.recipe.flat(), recipes.Recipe(saved["recipe"]).flat()
+        before = recipes.get(saved["recipe"]).flat()
+        now = recipes.get(json.loads(json.dumps(self.recipe))).flat()  # lists, not tuples
         for key in sorted(set(now) | set(before)):
             if key not in ("epochs", "evaluate_every") and now.get(key) != before.get(key):
                 raise ArgumentError(f"resume: the run was started with {key} = {before.get(key)}, "
@@ -121,6 +120,7 @@ class Trainer:
         self.optimizer.load_state_dict(optimizer)
         self.loader.load_state_dict(saved["loader"])
         self.history, self._sums = saved["history"], saved["sums"]
+        self._tested = saved["tested"]
 
     def _write_metrics(self):
         columns = []
@@ -138,24 +138,28 @@ class Trainer:
     # ---- running
 
     def _on_interrupt(self, signum, frame):
-        if not self._stop:
-            self._log("stopping: leaving the running step, then writing the checkpoint …")
+        if self._stop:  # again: the checkpoint of before stays whole, there will be no newer one
+            self._log("stopping at once, without a newer checkpoint")
+            raise KeyboardInterrupt
+        self._log("stopping: leaving the running step, then writing the checkpoint …")
         self._stop = True
-        if self._stepping:
+        # A step that has begun to change the network is let finish; it is about to.
+        if self._busy == self.model.step:
             raise KeyboardInterrupt
 
     def _step(self, images, labels):
         """One step; False if Ctrl-C left it before anything had changed."""
-        before = self.model.step
+        parts = None
         try:
-            self._stepping = True
-            parts = self.model.train_step(images, labels, self.optimizer)
-            self._stepping = False
+            self._busy = self.model.step
+            if not self._stop:
+                parts = self.model.train_step(images, labels, self.optimizer)
         except KeyboardInterrupt:
-            self._stepping, self._stop = False, True
-            if self.model.step == before:
-                return False
-            parts = {}
+            pass
+        finally:
+            self._busy = None
+        if parts is None:
+            return False
         for name, value in parts.items():
             self._sums["loss"][name] = self._sums["loss"].get(name, 0.0) + value
         self._sums["batches"] += 1
@@ -164,47 +168,72 @@ class Trainer:
 
     def _epoch(self, epoch, epochs):
         """The rest of an epoch; False if it was stopped."""
-        loader, total = self.loader, len(self.loader)
-        done, self.optimizer.lr = loader.batch, self.rate(epoch)
+        loader, total, sums = self.loader, len(self.loader), self._sums
+        done, by_step = loader.batch, self.recipe["per_step"]
+        self.optimizer.lr = self.rate(epoch + (done / total if by_step else 0))
         bar = Progress(f"epoch {epoch + 1}/{epochs}", total, done)
         start = time.monotonic()
         try:
             for images, labels in loader:
                 if self._stop or not self._step(images, labels):
-                    self._stop = True
                     break
                 done += 1
-                bar.step(done, len(labels), "".join(
-                    f"  {name} {value / self._sums['batches']:.3f}"
-                    for name, value in self._sums["loss"].items() if name == "total"))
+                if by_step and done < total:
+                    self.optimizer.lr = self.rate(epoch + done / total)
+                if "total" in sums["loss"]:
+                    bar.step(done, len(labels), f"  loss {sums['loss']['total'] / sums['batches']:.3f}")
         finally:
             bar.close()
-        self._sums["seconds"] += time.monotonic() - start
+            sums["seconds"] += time.monotonic() - start
         if done < total:
             loader.set_epoch(epoch, done)
             return False
         loader.set_epoch(epoch + 1)
+        self._tested = False
         return True
 
-    def _finish_epoch(self, epoch, epochs, lr):
-        sums = self._sums
+    def _test(self):
+        """mAP and the like; None if Ctrl-C stopped it."""
+        def heed(done, total):
+            show(done, total)
+            if self._stop:
+                raise KeyboardInterrupt
+
+        try:
+            self._busy = self.model.step  # Ctrl-C leaves the running call of the network
+            with counter("test") as show:
+                result = evaluate(self.model, self.dataset, progress=heed)
+        except KeyboardInterrupt:
+            return None
+        finally:
+            self._busy = None
+        return {"mAP": result.mAP, "rank1": result.rank(1), "mINP": result.mINP}
+
+    def _finish_epoch(self, epoch, epochs):
+        """Test where it is due, write the epoch down; False if it was stopped before that."""
+        sums, lr = self._sums, self.optimizer.lr
         row = {"epoch": epoch + 1, "lr": lr,
                **{k: v / max(1, sums["batches"]) for k, v in sums["loss"].items()},
                "images_per_second": round(sums["images"] / max(1e-9, sums["seconds"]), 1),
                "seconds": round(sums["seconds"], 2)}
-        every = self.recipe["evaluate_every"]
+        every, tested = self.recipe["evaluate_every"], ""
         if every and ((epoch + 1) % every == 0 or epoch + 1 == epochs):
-            result = evaluate(self.model, self.dataset)
-            row.update(mAP=result.mAP, rank1=result.rank(1), mINP=result.mINP)
+            found = None if self._stop else self._test()
+            if found is None:
+                return False
+            row.update(found)
+            tested = f"  mAP {row['mAP']:.3f}  rank-1 {row['rank1']:.3f}"
         self.history.append(row)
-        self._sums = {"batches": 0, "images": 0, "seconds": 0.0, "loss": {}}
+        self._sums, self._tested = _no_sums(), True
         losses = "  ".join(f"{k} {row[k]:.4f}" for k in sums["loss"])
-        tested = f"  mAP {row['mAP']:.3f}  rank-1 {row['rank1']:.3f}" if "mAP" in row else ""
         self._log(f"epoch {epoch + 1:3d}/{epochs}  lr {lr:.2e}  {losses}  "
                   f"{row['images_per_second']:.0f} images/s  {duration(row['seconds'])}{tested}")
         self._tensorboard(row)
+        return True
 
     def _tensorboard(self, row):
+        if importlib.util.find_spec("tensorboard") is None:
+            return
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -214,25 +243,45 @@ class Trainer:
                 writer.add_scalar(name, value, row["epoch"])
 
     def fit(self, epochs=None, resume=False):
-        """Train until `epochs` (the recipe's) are done; the list of each epoch's metrics."""
+        """Train until `epochs` (the recipe's) are done; the list of each epoch's metrics.
+
+        KeyboardInterrupt after Ctrl-C, when the checkpoint is written; a second Ctrl-C does not
+        wait for that."""
         epochs = self.recipe["epochs"] if epochs is None else epochs
         if resume:
             self.restore()
         os.makedirs(self.run_dir, exist_ok=True)
         with write_atomic(os.path.join(self.run_dir, "recipe.json")) as file:
-            file.write(json.dumps(self.recipe, indent=1).encode())
+            file.write(json.dumps(self.recipe, indent=1).encode() + b"\n")
         main = threading.current_thread() is threading.main_thread()
-        previous = signal.signal(signal.SIGINT, self._on_interrupt) if main else None
         self._stop = False
+        previous = signal.signal(signal.SIGINT, self._on_interrupt) if main else None
         try:
-            while self.loader.epoch < epochs and not self._stop:
-                epoch = self.loader.epoch
-                if self._epoch(epoch, epochs):
-                    self._finish_epoch(epoch, epochs, self.rate(epoch))
+            while self.loader.epoch < epochs or not self._tested:
+                if self._tested and not self._epoch(self.loader.epoch, epochs):
+                    break
+                if not self._finish_epoch(self.loader.epoch - 1, epochs) or self._stop:
+                    break
+                self.save()
+            if self._stop:
                 self.save()
         finally:
             if main:
                 signal.signal(signal.SIGINT, previous)
-        if self._stop and self.loader.epoch < epochs:
+        if self._stop:
             raise KeyboardInterrupt
         return self.history
+
+
+def _no_sums():
+    return {"batches": 0, "images": 0, "seconds": 0.0, "loss": {}}
+
+
+def saved_recipe(path):
+    """The recipe in a trainer's checkpoint. FileNotFoundError; OSError: no such checkpoint."""
+    from reidc.weights import read_weights
+
+    header = read_weights(path)[1]
+    if "reidc.trainer" not in header:
+        raise FileError(f"{path}: expected a trainer's checkpoint, got a network's")
+    return json.loads(header["reidc.trainer"])["recipe"]

@@ -1,0 +1,269 @@
+"""The command line: `reidc demo | train | eval | embed | info`.
+
+Here are the words: options, their help, and what is said when something fails. Each command is a
+function in `reidc.commands`, imported when it runs, so that `--help` answers at once. Exit status:
+0 done; 1 failed, with one line on stderr (`--traceback` shows where); 2 wrong use; 130 stopped.
+"""
+import argparse
+import sys
+
+DATA_HELP = """what --data takes:
+  synthetic[:SIZE[,key=value...]]  drawn by the package: small, tiny, market or a number of
+                                   identities; keys: level, twins, seed, cameras, height, width
+  market:ROOT                      Market-1501's folders
+  folder:ROOT                      identity_camera_*.jpg, png or bmp, with or without sub-folders
+                                   train, query, gallery
+  table:CSV[,IMAGES]               a CSV file and the folder or zip of its pictures
+  ROOT                             one of these, by what is there
+"""
+
+
+class UsageError(Exception):
+    """What was typed cannot be meant: exit status 2."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, with a sentence that says how to go on."""
+
+
+def key_value(text):
+    """'a.b=value' as ('a.b', value); values are JSON where they read as such, else words."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"expected key=value, got {text!r}")
+    return key.strip(), plain_value(value.strip())
+
+
+def plain_value(text):
+    """1, 0.5, true, none, [1, 2] or a word."""
+    import json
+
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _pairs(text):
+    """'path=file,pid=id' as a dict of words; 'none' is None."""
+    pairs = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise argparse.ArgumentTypeError(f"expected key=value,key=value, got {text!r}")
+        pairs[key.strip()] = None if value.strip().lower() == "none" else value.strip()
+    return pairs
+
+
+def _words(text):
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _positive(text):
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return value
+
+
+def _network_options(parser, default_system):
+    group = parser.add_argument_group("network")
+    group.add_argument("--system", metavar="NAME", default=default_system,
+                       help="mbgn or baseline")
+    group.add_argument("--height", type=_positive, metavar="ROWS", help="of its input")
+    group.add_argument("--width", type=_positive, metavar="COLUMNS", help="of its input")
+    group.add_argument("--backbone", metavar="NAME", help="resnet18, resnet50, resnet50_ibn_a …")
+    group.add_argument("--width-multiplier", type=float, metavar="W",
+                       help="scales the backbone's channels")
+    group.add_argument("--option", type=key_value, action="append", default=[],
+                       metavar="KEY=VALUE", help="a switch of the system's page, as dropout=0.2")
+    return group
+
+
+def _data_options(parser, required):
+    group = parser.add_argument_group("data")
+    group.add_argument("--data", required=required, metavar="SPEC", help="see below")
+    group.add_argument("--columns", type=_pairs, metavar="path=…,pid=…",
+                       help="a table's columns: path, pid, camid, split; camid=none: no cameras")
+    group.add_argument("--splits", type=_pairs, metavar="WORD=SPLIT,…",
+                       help="what a table's words for the splits mean: train, query, gallery, "
+                            "val_query, val_gallery")
+    group.add_argument("--train-splits", type=_words, metavar="SPLIT,…",
+                       help="a table's splits to train on (default: train)")
+    group.add_argument("--validation", action=argparse.BooleanOptionalAction, default=None,
+                       help="test on a table's val_query and val_gallery")
+    group.add_argument("--test-share", type=float, metavar="SHARE",
+                       help="identities to test where the data has no splits (default: 0.5)")
+    group.add_argument("--no-cameras", action="store_true",
+                       help="names in a folder tell no camera")
+    return group
+
+
+def _common(parser):
+    parser.add_argument("--threads", type=_positive, metavar="N",
+                        help="default: all processors")
+    parser.add_argument("--traceback", action="store_true", help="show where an error happened")
+
+
+def _demo(commands):
+    p = commands.add_parser(
+        "demo", help="train a small MBGN on the embedded data set and show what it finds",
+        description="Trains a small MBGN on drawn people for about two minutes on two cores, tests "
+        "it on others, prints a table and writes pictures.")
+    p.add_argument("--out", default="demo", metavar="FOLDER", help="default: demo")
+    p.add_argument("--quick", action="store_true",
+                   help="a much smaller set and network, in seconds")
+    p.add_argument("--epochs", type=_positive, metavar="N", help="train this long")
+    p.add_argument("--seed", type=int, default=0, metavar="N",
+                   help="of the initial weights and the order of the pictures")
+    p.add_argument("--resume", action="store_true", help="go on where Ctrl-C stopped it")
+    _common(p)
+
+
+def _train(commands):
+    p = commands.add_parser(
+        "train", help="train a network", epilog=DATA_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Trains by a recipe. RUN gets metrics.csv, recipe.json, run.json and a\n"
+        "checkpoint after every epoch and after Ctrl-C; --resume goes on from there to the same\n"
+        "bits as a run that was never stopped (RUN alone is enough then).")
+    p.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
+    p.add_argument("--resume", action="store_true", help="go on with the run in RUN")
+    p.add_argument("--recipe", metavar="NAME", help="default: the system's; `reidc info --recipes`")
+    p.add_argument("--set", type=key_value, action="append", default=[], metavar="KEY=VALUE",
+                   dest="settings", help="change a recipe's key, as optimizer.lr=1e-4")
+    p.add_argument("--epochs", type=_positive, metavar="N", help="in place of the recipe's")
+    p.add_argument("--seed", type=int, metavar="N",
+                   help="of the initial weights and of the recipe")
+    _data_options(p, False)
+    group = _network_options(p, None)
+    group.add_argument("--pretrained", metavar="FILE",
+                       help="a ResNet's weights for the backbone (.safetensors, .npz, .pth) or a "
+                            "hub id")
+    p.add_argument("--no-test", action="store_true", help="do not test before and after")
+    _common(p)
+
+
+def _eval(commands):
+    p = commands.add_parser(
+        "eval", help="test a trained network", epilog=DATA_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Tests a network on the query and gallery pictures of a data set: prints\n"
+        "mAP, mINP and CMC, and saves them as JSON.")
+    p.add_argument("checkpoint", metavar="RUN_OR_CHECKPOINT",
+                   help="folder of a run (its data is the default), or a saved network")
+    _data_options(p, False)
+    p.add_argument("--flip", action=argparse.BooleanOptionalAction, default=None,
+                   help="average with the mirrored picture (default: as the system's page)")
+    p.add_argument("--ap", choices=("precision", "trapezoid"), default="precision",
+                   help="how average precision is summed")
+    p.add_argument("--interval", action="store_true",
+                   help="add 95 %% intervals (bootstrap over the queries)")
+    p.add_argument("--json", metavar="FILE", help="default: beside the checkpoint")
+    _common(p)
+
+
+def _embed(commands):
+    p = commands.add_parser(
+        "embed", help="embeddings of pictures",
+        description="Writes an .npz with `embeddings` (float32 N×D), `paths` and `contract`, what "
+        "the embedding means.")
+    p.add_argument("checkpoint", metavar="RUN_OR_CHECKPOINT")
+    p.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER")
+    p.add_argument("-o", "--output", required=True, metavar="FILE.npz")
+    p.add_argument("--flip", action=argparse.BooleanOptionalAction, default=False,
+                   help="average with the mirrored picture")
+    p.add_argument("--normalize", action=argparse.BooleanOptionalAction, default=True,
+                   help="to unit length")
+    _common(p)
+
+
+def _info(commands):
+    p = commands.add_parser(
+        "info", help="this machine, or a network layer by layer",
+        description="Without arguments: version, processor level, threads. With a checkpoint or "
+        "--system: a table by layer, and the plan with --plan.")
+    p.add_argument("checkpoint", nargs="?", metavar="RUN_OR_CHECKPOINT")
+    p.add_argument("--recipes", action="store_true", help="show every recipe")
+    p.add_argument("--plan", type=_positive, metavar="BATCH",
+                   help="the list of calls for a batch: kernel, shape, bytes, MACs")
+    p.add_argument("--training", action="store_true", help="with --plan: of a training step")
+    p.add_argument("--classes", type=_positive, default=751, metavar="N",
+                   help="identities, with --system (default: 751)")
+    _network_options(p, None)
+    _common(p)
+
+
+def make_parser():
+    """The whole parser."""
+    from reidc import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="reidc", description="Person re-identification networks with a C core.")
+    parser.add_argument("--version", action="version", version=f"reidc {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    for add in (_demo, _train, _eval, _embed, _info):
+        add(commands)
+    return parser
+
+
+def _say(line):
+    print(f"reidc: {line}", file=sys.stderr, flush=True)
+
+
+def _sentence(error):
+    """One line that says what went wrong."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        text = f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError) and not text:
+        text = "out of memory"
+    kind = type(error).__name__
+    return text if text and not isinstance(error, (KeyError, AssertionError)) else f"{kind}: {text}"
+
+
+def run(argv=None):
+    """Parse, run, and turn what fails into a line and an exit status."""
+    import os
+    import warnings
+
+    parser = make_parser()
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as stop:
+        return stop.code
+    if arguments.command is None:
+        parser.print_usage(sys.stderr)
+        _say("error: which command? One of demo, train, eval, embed, info")
+        return 2
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal without × shows ? in its place
+            stream.reconfigure(errors="replace")
+    shown = warnings.showwarning
+    warnings.showwarning = lambda message, *_, **__: _say(f"note: {message}")
+    try:
+        from reidc import commands
+
+        return getattr(commands, arguments.command)(arguments) or 0
+    except UsageError as error:
+        _say(f"error: {_sentence(error)}")
+        return 2
+    except KeyboardInterrupt as stop:
+        _say(str(stop) or "stopped")
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has gone: nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if arguments.traceback:
+            raise
+        _say(f"error: {_sentence(error)}")
+        return 1
+    finally:
+        warnings.showwarning = shown

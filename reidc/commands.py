@@ -1,0 +1,421 @@
+"""What `reidc train`, `eval`, `embed` and `info` do; `demo` is in `reidc.demo`.
+
+Each takes argparse's namespace and may raise UsageError for what was typed wrongly; results go to
+stdout, what happens meanwhile to stderr.
+"""
+import json
+import os
+import sys
+
+from reidc._core import ArgumentError, ArgumentTypeError, FileError, FileMissingError
+from reidc.cli import Stopped, UsageError, plain_value
+
+RUN_FILE = "run.json"
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
+DEFAULT_RECIPES = {"mbgn": "mbgn-market1501", "baseline": "bot-market1501"}
+SYNTHETIC_KEYS = ("level", "twins", "seed", "cameras", "height", "width", "occluded")
+
+
+def _note(line):
+    print(line, file=sys.stderr, flush=True)
+
+
+# ---- data ------------------------------------------------------------------------------------
+
+
+def data_settings(arguments):
+    """The data options as plain data, which run.json keeps."""
+    settings = {"spec": arguments.data, "columns": arguments.columns, "splits": arguments.splits,
+                "train": arguments.train_splits, "validation": arguments.validation,
+                "test": arguments.test_share, "cameras": False if arguments.no_cameras else None}
+    spec = arguments.data
+    if spec and not spec.startswith("synthetic"):  # a run may be gone on with from elsewhere
+        kind, colon, place = spec.partition(":")
+        if not (colon and kind in ("market", "folder", "table")):
+            kind, place = "", spec
+        place = ",".join(os.path.abspath(part) for part in place.split(",")) \
+            if kind == "table" else os.path.abspath(place)
+        settings["spec"] = f"{kind}:{place}" if kind else place
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def open_data(settings):
+    """The data set that the settings describe."""
+    from reidc import datasets
+
+    settings = dict(settings)
+    kind, place = _kind_of(settings.pop("spec"))
+    allowed = {"synthetic": (), "market": (), "folder": ("test", "cameras"),
+               "table": ("columns", "splits", "train", "validation", "test")}[kind]
+    flags = {"test": "--test-share", "cameras": "--no-cameras", "train": "--train-splits"}
+    for key in settings:
+        if key not in allowed:
+            raise UsageError(f"{flags.get(key, '--' + key)} does not go with {kind} data")
+    if kind == "synthetic":
+        return _synthetic(place)
+    if kind == "market":
+        return datasets.Market1501(place)
+    if kind == "folder":
+        return datasets.ImageFolder(place, **settings)
+    csv, _, images = place.partition(",")
+    beside = os.path.join(os.path.dirname(csv), "images.zip")
+    if not images and os.path.isfile(csv) and os.path.isfile(beside):
+        images = beside
+    return datasets.Table(csv, images or None, **settings)
+
+
+def _kind_of(spec):
+    """('table', 'a.csv,a.zip') of a data specification; a bare path by what is there."""
+    kind, colon, place = spec.partition(":")
+    if kind in ("market", "folder", "table") and colon:
+        return kind, place
+    if kind == "synthetic":
+        return kind, place
+    if os.path.isfile(spec) and spec.lower().endswith((".csv", ".tsv")):
+        return "table", spec
+    if not os.path.exists(spec):
+        raise FileMissingError(f"--data: no such file or folder: {spec} (or say synthetic:, "
+                               "market:, folder: or table:)")
+    if not os.path.isdir(spec):
+        raise UsageError(f"--data: {spec} is neither a folder nor a CSV file")
+    if "Market-1501-v15.09.15" in (os.path.basename(os.path.abspath(spec)), *os.listdir(spec)):
+        return "market", spec
+    tables = [name for name in ("index.csv", "labels.csv") if
+              os.path.isfile(os.path.join(spec, name))]
+    folders = any(os.path.isdir(os.path.join(spec, name)) for name in ("query", "gallery"))
+    if tables and not folders:
+        return "table", os.path.join(spec, tables[0])
+    return "folder", spec
+
+
+def _synthetic(text):
+    from reidc.datasets import Synthetic
+
+    size, *options = text.split(",") if text else ["small"]
+    settings = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals or key not in SYNTHETIC_KEYS:
+            raise UsageError(f"--data: synthetic: expected key=value with a key of "
+                             f"{', '.join(SYNTHETIC_KEYS)}, got {option!r}")
+        settings[key] = plain_value(value)
+    try:
+        return Synthetic(plain_value(size) if size else "small", **settings)
+    except (ArgumentError, ArgumentTypeError) as error:
+        raise UsageError(f"--data: synthetic: {error}") from None
+
+
+# ---- networks --------------------------------------------------------------------------------
+
+
+def network_settings(arguments):
+    """Constructor keywords that were given."""
+    settings = dict(arguments.option)
+    for name in ("height", "width", "backbone", "width_multiplier"):
+        value = getattr(arguments, name)
+        if value is not None:
+            settings[name] = value
+    return settings
+
+
+def _build(system, classes, settings, **more):
+    from reidc.networks import build_model
+
+    try:
+        return build_model(system, classes, **settings, **more)
+    except (ArgumentError, ArgumentTypeError, TypeError) as error:
+        raise UsageError(f"{system}: {error}") from None
+
+
+def checkpoint_of(path):
+    """The file of a run's folder, or the file itself."""
+    from reidc.trainer import CHECKPOINT
+
+    if os.path.isdir(path):
+        inner = os.path.join(path, CHECKPOINT)
+        if not os.path.isfile(inner):
+            raise FileMissingError(f"{path}: expected a run with {CHECKPOINT}, it has none")
+        return inner
+    return path
+
+
+def _run_settings(folder):
+    """run.json of a run's folder; {} where there is none."""
+    path = os.path.join(folder, RUN_FILE)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise FileError(f"{path}: cannot be read: {error}") from None
+
+
+def _test(m, data, **options):
+    """Evaluate with a progress bar."""
+    from reidc.evaluation import evaluate
+    from reidc.progress import counter
+
+    with counter("test") as progress:
+        return evaluate(m, data, progress=progress, **options)
+
+
+def _has_test(data):
+    return len(data.query) > 0 and len(data.gallery) > 0
+
+
+# ---- train -----------------------------------------------------------------------------------
+
+
+def train(arguments):
+    """`reidc train`."""
+    from reidc.trainer import Trainer
+
+    checkpoint = os.path.join(arguments.out, "last.safetensors")
+    if arguments.resume:
+        m, data, recipe = _resumed(arguments, checkpoint)
+    else:
+        if os.path.exists(checkpoint):
+            raise FileError(f"{arguments.out} holds a run already: go on with --resume, or choose "
+                            "another --out")
+        m, data, recipe = _fresh(arguments)
+    print(f"{data}\n{m}", flush=True)
+    trainer = Trainer(m, data, recipe, arguments.out)
+    tested = _has_test(data) and not arguments.no_test
+    if tested and not arguments.resume:
+        before = _test(m, data)
+        _note(f"before training: mAP {before.mAP:.4f}, rank-1 {before.rank(1):.4f}")
+    try:
+        trainer.fit(arguments.epochs, resume=arguments.resume)
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; the run is kept: go on with  reidc train --out {arguments.out} "
+                      "--resume") from None
+    if tested:
+        result = _test(m, data)
+        result.save(os.path.join(arguments.out, "eval.json"))
+        print(result)
+    print(f"written: {trainer.checkpoint}")
+
+
+def _fresh(arguments):
+    from reidc import recipes
+    from reidc._files import write_atomic
+    from reidc.networks import SYSTEMS
+    from reidc.weights import load_pretrained, resolve_pretrained
+
+    if not arguments.data:
+        raise UsageError("train: --data is missing (`reidc train --help` says what it takes)")
+    recipe = _recipe(arguments, recipes)
+    system = (arguments.system or recipe["system"]).lower()
+    if system not in SYSTEMS:
+        raise UsageError(f"--system: expected one of {', '.join(SYSTEMS)}, got {system!r}")
+    settings = {**(recipe["options"] if system == recipe["system"] else {}),
+                **network_settings(arguments)}
+    pretrained = arguments.pretrained and resolve_pretrained(arguments.pretrained)
+    kept = data_settings(arguments)
+    data = open_data(kept)
+    m = _build(system, data.num_classes, settings, seed=recipe["seed"], threads=arguments.threads)
+    if pretrained:
+        _note(str(load_pretrained(m, pretrained)))
+    os.makedirs(arguments.out, exist_ok=True)
+    with write_atomic(os.path.join(arguments.out, RUN_FILE)) as file:
+        file.write(json.dumps({"data": kept, "system": system, "options": settings,
+                               "pretrained": arguments.pretrained}, indent=1).encode() + b"\n")
+    return m, data, recipe
+
+
+def _recipe(arguments, recipes):
+    system = (arguments.system or "mbgn").lower()
+    try:
+        recipe = recipes.get(arguments.recipe or DEFAULT_RECIPES.get(system, "mbgn-market1501"))
+        for key, value in arguments.settings:
+            recipe.set(key, value)
+        if arguments.seed is not None:
+            recipe.set("seed", arguments.seed)
+        recipe.check()
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from None
+    return recipe
+
+
+def _resumed(arguments, checkpoint):
+    from reidc import recipes
+    from reidc.networks import load
+    from reidc.trainer import saved_recipe
+
+    given = [flag for flag, value in [
+        ("--system", arguments.system), ("--recipe", arguments.recipe),
+        ("--set", arguments.settings), ("--seed", arguments.seed),
+        ("--pretrained", arguments.pretrained), ("--option", arguments.option),
+        ("--height", arguments.height), ("--width", arguments.width),
+        ("--backbone", arguments.backbone), ("--width-multiplier", arguments.width_multiplier),
+    ] if value not in (None, [])]
+    if given:
+        raise UsageError(f"--resume goes on with the run's own settings; leave out "
+                         f"{', '.join(given)} (--epochs, --threads and --data may be given)")
+    if not os.path.isfile(checkpoint):
+        raise FileMissingError(f"--resume: no checkpoint in {arguments.out}")
+    recipe = recipes.get(saved_recipe(checkpoint))
+    kept = data_settings(arguments) if arguments.data else \
+        _run_settings(arguments.out).get("data")
+    if not kept:
+        raise UsageError(f"--resume: {arguments.out} has no {RUN_FILE}; say --data")
+    return load(checkpoint, threads=arguments.threads), open_data(kept), recipe
+
+
+# ---- eval, embed -----------------------------------------------------------------------------
+
+
+def eval(arguments):  # noqa: A001  (the command's name)
+    """`reidc eval`."""
+    from reidc.networks import load
+
+    path = checkpoint_of(arguments.checkpoint)
+    kept = data_settings(arguments)
+    if "spec" not in kept:
+        kept = {**_run_settings(os.path.dirname(path)).get("data", {}), **kept}
+    if "spec" not in kept:
+        raise UsageError("eval: --data is missing (`reidc eval --help` says what it takes)")
+    m = load(path, threads=arguments.threads)
+    data = open_data(kept)
+    print(f"{data}\n{m}", flush=True)
+    if not _has_test(data):
+        raise ArgumentError(f"{data.name}: nothing to test: {len(data.query)} query and "
+                            f"{len(data.gallery)} gallery pictures")
+    result = _test(m, data, flip=arguments.flip, ap=arguments.ap)
+    print(result)
+    if arguments.interval:
+        for metric in ("mAP", "rank-1"):
+            low, high = result.interval(metric)
+            print(f"95 % interval of {metric}: {100 * low:.2f} to {100 * high:.2f} %")
+    if result.skipped:
+        _note(f"{len(result.skipped)} queries have no match in the gallery and do not count")
+    target = arguments.json or os.path.splitext(path)[0] + ".eval.json"
+    result.provenance["checkpoint"] = os.path.abspath(path)
+    result.save(target)
+    print(f"written: {target}")
+
+
+class _Pictures:
+    """Files as a split that reads them when asked."""
+
+    def __init__(self, paths):
+        from reidc.splits import Folder
+
+        self.paths, self._read = paths, Folder("", paths)
+
+    def __len__(self):
+        return len(self.paths)
+
+    def batch(self, indices, threads=None):
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(self._read, indices))
+
+
+def _listed(places):
+    """Picture files: those named, and those below the folders named, sorted."""
+    paths = []
+    for place in places:
+        if os.path.isdir(place):
+            found = sorted(os.path.join(folder, name) for folder, _, names in os.walk(place)
+                           for name in names
+                           if name.lower().endswith(PICTURES) and not name.startswith("."))
+            if not found:
+                raise ArgumentError(f"{place}: no pictures ({', '.join(PICTURES)}) below it")
+            paths += found
+        elif os.path.exists(place):
+            paths.append(place)
+        else:
+            raise FileMissingError(f"{place}: no such file or folder")
+    return paths
+
+
+def embed(arguments):
+    """`reidc embed`."""
+    import numpy
+
+    from reidc._files import write_atomic
+    from reidc.evaluation import embed_split
+    from reidc.networks import load
+    from reidc.progress import counter
+
+    if not arguments.output.lower().endswith(".npz"):
+        raise UsageError(f"-o: expected a .npz file, got {arguments.output}")
+    folder = os.path.dirname(os.path.abspath(arguments.output))
+    if not os.path.isdir(folder):
+        raise FileMissingError(f"-o: no such folder: {folder}")
+    pictures = _Pictures(_listed(arguments.images))
+    m = load(checkpoint_of(arguments.checkpoint), threads=arguments.threads)
+    with counter("embed") as progress:
+        embeddings = embed_split(m, pictures, flip=arguments.flip, normalize=arguments.normalize,
+                                 progress=progress)
+    contract = {**m.contract, "normalized": arguments.normalize or m.normalized,
+                "flip": arguments.flip}
+    with write_atomic(arguments.output) as file:
+        numpy.savez(file, embeddings=embeddings, paths=numpy.array(pictures.paths),
+                    contract=numpy.array(json.dumps(contract)))
+    print(f"written: {arguments.output}: embeddings {embeddings.shape[0]}×{embeddings.shape[1]}, "
+          "paths, contract")
+
+
+# ---- info ------------------------------------------------------------------------------------
+
+
+def _bytes(count):
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.2f} GiB"
+
+
+def info(arguments):
+    """`reidc info`."""
+    import reidc
+    from reidc import _core
+
+    if arguments.training and not arguments.plan:
+        raise UsageError("--training: goes with --plan BATCH")
+    if arguments.recipes:
+        from reidc import recipes
+
+        for name in recipes.names():
+            print(f"{name}\n{'-' * len(name)}\n{recipes.get(name)}\n")
+        return
+    if arguments.checkpoint and (arguments.system or network_settings(arguments)):
+        raise UsageError("info: a checkpoint has its own system and switches; name one or the "
+                         "other")
+    if not arguments.checkpoint and not arguments.system:
+        if arguments.plan or network_settings(arguments):
+            raise UsageError("info: of which network? Name a checkpoint or --system")
+        config = {"reidc": reidc.__version__, "python": sys.version.split()[0], **_core.config(),
+                  "systems": ", ".join(_core.list_systems())}
+        width = max(map(len, config))
+        for key, value in config.items():
+            print(f"{key:<{width}}  {value}")
+        return
+    if arguments.checkpoint:
+        from reidc.networks import load
+
+        m = load(checkpoint_of(arguments.checkpoint), threads=arguments.threads)
+        for key, value in m.contract.items():
+            print(f"{key:<11} {value}")
+        print("switches    " + ", ".join(f"{k}={v}" for k, v in m.config["settings"].items()))
+    else:
+        m = _build(arguments.system, arguments.classes, network_settings(arguments),
+                   threads=arguments.threads)
+    if arguments.plan:
+        print(m.plan(arguments.plan, training=arguments.training))
+        memory = m.memory_plan(arguments.plan, training=arguments.training)
+        print("memory: " + ", ".join(f"{key} {_bytes(value)}" for key, value in memory.items()))
+    else:
+        print(m.summary())
+
+
+def demo(arguments):
+    """`reidc demo`."""
+    from reidc.demo import run
+
+    return run(arguments)
