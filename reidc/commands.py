@@ -136,6 +136,8 @@ def checkpoint_of(path):
         if not os.path.isfile(inner):
             raise FileMissingError(f"{path}: expected a run with {CHECKPOINT}, it has none")
         return inner
+    if not os.path.exists(path):
+        raise FileMissingError(f"{path}: no such run or checkpoint")
     return path
 
 
@@ -230,8 +232,9 @@ def _recipe(arguments, recipes):
         recipe = recipes.get(arguments.recipe or DEFAULT_RECIPES.get(system, "mbgn-market1501"))
         for key, value in arguments.settings:
             recipe.set(key, value)
-        if arguments.seed is not None:
-            recipe.set("seed", arguments.seed)
+        for key in ("seed", "epochs"):
+            if getattr(arguments, key) is not None:
+                recipe.set(key, getattr(arguments, key))
         recipe.check()
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from None

@@ -62,7 +62,7 @@ def ranking(rows, title, thumb=(64, 128)):
         draw.rectangle((x, 47, x + 11, 58), outline=color, width=3)
         draw.text((x + 17, 45), text, FAINT, normal)
         x += 30 + int(draw.textlength(text, normal)) + 14
-    draw.text((left, 45), "nearest first", FAINT, normal)
+    draw.text((x, 45), "from left to right: nearest first", FAINT, normal)
     y = top
 
     def put(x, array, color, caption):
@@ -79,7 +79,8 @@ def ranking(rows, title, thumb=(64, 128)):
         for i, (array, right) in enumerate(zip(row["gallery"], row["right"])):
             put(left + i * cell_w, array, RIGHT if right else WRONG, row["captions"][i])
         y += cell_h + 8
-        draw.line((margin, y - 5, image.width - margin, y - 5), LINE)
+        if row is not rows[-1]:
+            draw.line((margin, y - 5, image.width - margin, y - 5), LINE)
     return image
 
 
@@ -107,18 +108,13 @@ def sheet(rows, title, notes=(), thumb=(64, 128)):
     return image
 
 
-def _ticks(low, high, most=6):
-    """Round numbers from low to high."""
-    step, i = 10.0 ** -6, 0
-    while (high - low) / step > most:
+def _ticks(high, most=6, least=1e-6):
+    """Round numbers from 0 to high, `least` or more apart."""
+    step, i = least, 0
+    while high / step > most:
         step *= (2, 2.5, 2)[i % 3]
         i += 1
-    first = -int(-low // step) if low % step else int(low // step)
-    ticks = []
-    while first * step <= high * (1 + 1e-9):
-        ticks.append(first * step)
-        first += 1
-    return ticks
+    return [n * step for n in range(int(high / step * (1 + 1e-9)) + 1)]
 
 
 def chart(panels, title, size=(440, 300)):
@@ -147,11 +143,11 @@ def _panel(draw, panel, x0, y0, w, h, scale):
         return (left + (right - left) * x / x_high, bottom - (bottom - top) * y / y_high)
 
     draw.text((x0, y0), panel["title"], INK, font)
-    for tick in _ticks(0, y_high):
+    for tick in _ticks(y_high):
         _, y = place(0, tick)
         draw.line((left, y, right, y), LINE, scale)
         draw.text((left - 8 * scale, y), f"{tick:g}", FAINT, small, anchor="rm")
-    for tick in _ticks(0, x_high, 8):
+    for tick in _ticks(x_high, 8, 1):
         x, _ = place(tick, 0)
         draw.line((x, bottom, x, bottom + 4 * scale), FAINT, scale)
         draw.text((x, bottom + 8 * scale), f"{tick:g}", FAINT, small, anchor="ma")

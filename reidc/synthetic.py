@@ -93,6 +93,11 @@ class Split:
     def __len__(self):
         return len(self.rows)
 
+    @property
+    def num_classes(self):
+        """Distinct identities: what a network that trains on this split needs."""
+        return len(np.unique(self.pids))
+
     def batch(self, indices, threads=None):
         """Images of `indices` (integers, n): uint8 n x H x W x 3; threads None: all."""
         indices = np.asarray(indices)
@@ -151,6 +156,11 @@ class Synthetic:
         self.train = Split(self._core, "train", 0, (self.height, self.width))
         self.query = Split(self._core, "query", 1, (self.height, self.width))
         self.gallery = Split(self._core, "gallery", 2, (self.height, self.width))
+
+    @property
+    def num_classes(self):
+        """Identities to train on."""
+        return self.train.num_classes
 
     def render(self, rows, threads=1):
         """Images of rows (n x 3 integers: identity 1.., camera 0.., index 0..): uint8 n x H x
