@@ -206,6 +206,30 @@ def test_same_bits_for_any_number_of_threads(make, height):
         assert np.array_equal(e, results[0][2], equal_nan=True)
 
 
+def test_packed_weights_are_made_anew(m):
+    """After every way of changing weights, evaluation gives what a fresh copy gives."""
+    c, x = m.copy(), batch(3)
+    o = reidc.SGD(c, 0.05)
+
+    def load():
+        c.load_state_dict({k: v * np.float32(1.1) for k, v in c.state_dict().items()})
+
+    def step():
+        c.loss(batch(), LABELS)
+        c.embed(x)
+        o.step()
+
+    def write():
+        c.parameters()["backbone.conv1.weight"] *= 0.9
+
+    for change in (load, step, write, lambda: c.train_step(batch(), LABELS, o),
+                   lambda: c.forward(batch(), training=True), write):
+        before = c.embed(x)
+        change()
+        assert np.array_equal(c.embed(x), c.copy().embed(x))
+        assert not np.array_equal(c.embed(x), before)
+
+
 def test_seed_decides_weights_and_dropout():
     assert same(mbgn(seed=4).state_dict(), mbgn(seed=4).state_dict())
     assert not same(mbgn(seed=4).state_dict(), mbgn(seed=5).state_dict())
