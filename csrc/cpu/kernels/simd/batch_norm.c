@@ -3,12 +3,15 @@
  *
  * Bound by memory, so passes are few: two over x forward, two over x and dy backward, the second
  * from the end back to the start, where the cache still holds what the first read last. Sums:
- * 16 rows in float, added up in double per task, tasks in order. The variance is of x minus the
- * first row, so that a mean far off zero costs no accuracy. With a residual the first backward
- * pass already writes its gradient g, and the second reads g in place of dy and y. */
+ * 16 rows in float (statistics of few rows: none), added up in double per task, tasks in order.
+ * The variance is of x minus the first row, so that a mean far off zero costs no accuracy. With
+ * a residual the first backward pass already writes its gradient g, and the second reads g in
+ * place of dy and y. */
 #include "cpu/kernels/simd/loops.h"
 
 #define BLOCK 16 /* rows summed in float */
+#define FEW 512  /* up to so many rows statistics are summed in double: too few for the rounding
+                  * of float blocks to average out */
 #define TOGETHER 4 /* of them read side by side: more streams than this upset the prefetchers */
 
 typedef enum mask_from { FROM_NOTHING, FROM_X, FROM_Y } mask_from;
@@ -96,6 +99,18 @@ statistics_rows(const float *x, const float *first, int64_t c, int rows, float *
     }
 }
 
+/* sums (+)= those of one row, in double. */
+static void
+statistics_row(const float *restrict x, const float *restrict first, int64_t c,
+               double *restrict sums)
+{
+    for (int64_t k = 0; k < c; k++) {
+        double d = (double)x[k] - first[k];
+        sums[k] += d;
+        sums[c + k] += d * d;
+    }
+}
+
 static void
 statistics_task(void *context, int64_t task, int worker)
 {
@@ -106,6 +121,12 @@ statistics_task(void *context, int64_t task, int worker)
     double *partial = j->partial + task * 2 * c;
     float *block = j->block + task * 2 * c;
     memset(partial, 0, (size_t)(2 * c) * sizeof *partial);
+    if (j->rows.count <= FEW) {
+        for (int64_t r = cut_from(j->rows, task); r < to; r++) {
+            statistics_row(x + r * c, x, c, partial);
+        }
+        return;
+    }
     memset(block, 0, (size_t)(2 * c) * sizeof *block);
     for (int64_t r = cut_from(j->rows, task); r < to;) {
         if (to - r >= TOGETHER) {
