@@ -18,6 +18,7 @@ _NAMES = {  # name: the module that has it
     "Graph": "graph",
     "Baseline": "networks",
     "FeatureExtractor": "networks",
+    "HAMR": "networks",
     "MBGN": "networks",
     "Network": "networks",
     "build_model": "networks",
@@ -44,7 +45,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; never runs
     from reidc.graph import Graph  # noqa: F401
     from reidc.loader import Loader  # noqa: F401
     from reidc.networks import (  # noqa: F401
-        MBGN, Baseline, FeatureExtractor, Network, build_model, list_models, load,
+        HAMR, MBGN, Baseline, FeatureExtractor, Network, build_model, list_models, load,
     )
     from reidc.optim import SGD, Adam, AdamW  # noqa: F401
     from reidc.trainer import Trainer  # noqa: F401

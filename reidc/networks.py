@@ -165,7 +165,46 @@ class MBGN(Network):
             part_pool=part_pool, dropout=dropout))
 
 
-SYSTEMS = {"baseline": Baseline, "mbgn": MBGN}
+class HAMR(Network):
+    """Hybrid-attention guided network with multiple resolution features; `spec/hamr.md`.
+
+    num_classes, backbone, width_multiplier, pretrained, seed, precision, threads: as Baseline's.
+    height, width: multiples of 16 (of 32 with last_stride=2 and stage 4); the map's rows, height/16
+    (or /32), a multiple of parts.
+    parts: K, the number of stripes, 1 to 31. stages: which stages are fused, a tuple of integers
+    from 1 to 4; those above the highest are not built. order: operations from left to right: 'F'
+    fusion (once), 'S' spatial and 'C' channel attention (each at most once).
+    local: 'mgo' (all K levels of parts), 'pcb' (the K stripes) or 'none' (the whole map).
+    mpfe: heads on maximum and mean, reduced to reduce_dim; False: on the mean, not reduced.
+    cam_mlp: the channel attention's layers on the 'sum' of mean and maximum, or on 'each'.
+    act: of the heads, 'relu' or 'leaky_relu' (slope 0.1). triplet_on: 'fc', or 'bn' after it.
+    reduction: of the channel attention, a divisor of its channels. sam_kernel: odd.
+    feat_dim: of a part's feature. last_stride: of stage 4, 1 or 2.
+    dropblock: None, or (share of height, share of width) of the fused map that training zeroes.
+    label_smooth: of the cross entropies `id`. margin: of the batch-hard `triplet` on each level's
+    features (None: soft), which triplet=False leaves out of the loss.
+    Training outputs: logits{l}_{i} N×num_classes, triplet{l} N×(feat_dim·l). Embedding: all parts'
+    features after their batch norm side by side (10752 by default), not normalised.
+
+    TypeError: unknown keyword. ValueError: a value or combination that does not fit. MemoryError.
+    """
+
+    def __init__(self, num_classes, height=384, width=128, *, backbone="resnet50",
+                 width_multiplier=1.0, pretrained=None, seed=0, device="cpu", precision="float32",
+                 threads=None, parts=6, stages=(1, 2, 3, 4), order="SFC", local="mgo", mpfe=True,
+                 cam_mlp="sum", act="relu", triplet_on="fc", reduction=16, sam_kernel=7,
+                 reduce_dim=256, feat_dim=512, last_stride=1, dropblock=None, label_smooth=0.1,
+                 margin=1.0, triplet=True):
+        self._build("hamr", pretrained, device, dict(
+            num_classes=num_classes, height=height, width=width, backbone=backbone,
+            width_multiplier=width_multiplier, seed=seed, precision=precision, threads=threads,
+            parts=parts, stages=stages, order=order, local=local, mpfe=mpfe, cam_mlp=cam_mlp,
+            act=act, triplet_on=triplet_on, reduction=reduction, sam_kernel=sam_kernel,
+            reduce_dim=reduce_dim, feat_dim=feat_dim, last_stride=last_stride,
+            dropblock=dropblock, label_smooth=label_smooth, margin=margin, triplet=triplet))
+
+
+SYSTEMS = {"baseline": Baseline, "mbgn": MBGN, "hamr": HAMR}
 
 
 def list_models():
@@ -174,7 +213,7 @@ def list_models():
 
 
 def build_model(name, num_classes, **options):
-    """A network by name ("baseline", "mbgn"; case does not matter) with its class's keywords.
+    """A network by name (`list_models()`; case does not matter) with its class's keywords.
 
     ValueError: unknown name.
     """

@@ -121,6 +121,7 @@ typedef struct rc_graph {
     int32_t n_outputs, cap_outputs;
     rc_value images, labels; /* RC_NONE where there is none */
     double center_weight;    /* what the centres' gradient is multiplied with in `total` */
+    bool macs_of_heads;      /* the page counts the training heads' products, too */
     /* Building is a chain of calls that return values; the first failure is kept here, later
      * calls do nothing and return RC_NONE, so that descriptions read without checks. */
     rc_status status;

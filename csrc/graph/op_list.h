@@ -72,7 +72,8 @@
     /* x(n,c) -> like x; eps: rows / max(length, eps) */                                        \
     X(normalize)                                                                               \
     /* the same memory, another shape; mode 0: (n,c,1,1) -> (n,c); 1: (n,c,h,w) -> (n,P,c);     \
-       2: (n,P,c) -> (n,c,from,to) with P = from*to; 3: (n,c) -> (n,c,1,1) */                   \
+       2: (n,P,c) -> (n,c,from,to) with P = from*to; 3: (n,c) -> (n,c,1,1);                     \
+       4: (n,from*c), rows one after the other -> (n,c,from,1); 5: the same shape */            \
     X(view)                                                                                    \
     /* x -> x, no gradient behind */                                                            \
     X(stop_gradient)                                                                           \

@@ -79,12 +79,12 @@ rc_linear(rc_graph *g, rc_value x, const char *name, rc_linear_spec spec)
 }
 
 static rc_value
-batch_norm(rc_graph *g, rc_value x, const char *name, rc_state_kind bias_kind)
+batch_norm(rc_graph *g, rc_value x, const char *name, rc_init weight, rc_state_kind bias_kind)
 {
     int64_t c = rc_channels(g, x);
     rc_value ins[5];
     ins[0] = x;
-    ins[1] = vector(g, RC_STATE_PARAMETER, name, "weight", c, 1);
+    ins[1] = rc_graph_state(g, RC_STATE_PARAMETER, name, "weight", 1, &c, weight);
     ins[2] = vector(g, bias_kind, name, "bias", c, 0);
     ins[3] = vector(g, RC_STATE_BUFFER, name, "running_mean", c, 0);
     ins[4] = vector(g, RC_STATE_BUFFER, name, "running_var", c, 1);
@@ -95,13 +95,25 @@ batch_norm(rc_graph *g, rc_value x, const char *name, rc_state_kind bias_kind)
 rc_value
 rc_batch_norm(rc_graph *g, rc_value x, const char *name)
 {
-    return batch_norm(g, x, name, RC_STATE_PARAMETER);
+    return batch_norm(g, x, name, (rc_init){RC_INIT_CONSTANT, 1, 0}, RC_STATE_PARAMETER);
+}
+
+rc_value
+rc_batch_norm_normal(rc_graph *g, rc_value x, const char *name)
+{
+    return batch_norm(g, x, name, (rc_init){RC_INIT_NORMAL, 1, 0.02}, RC_STATE_PARAMETER);
+}
+
+rc_value
+rc_batch_norm_zero(rc_graph *g, rc_value x, const char *name)
+{
+    return batch_norm(g, x, name, (rc_init){RC_INIT_CONSTANT, 0, 0}, RC_STATE_PARAMETER);
 }
 
 rc_value
 rc_bn_neck(rc_graph *g, rc_value x, const char *name)
 {
-    return batch_norm(g, x, name, RC_STATE_FROZEN);
+    return batch_norm(g, x, name, (rc_init){RC_INIT_CONSTANT, 1, 0}, RC_STATE_FROZEN);
 }
 
 rc_value
@@ -221,6 +233,26 @@ rc_value
 rc_flatten(rc_graph *g, rc_value x)
 {
     return unary(g, RC_OP_view, x, (rc_attrs){.mode = 0});
+}
+
+rc_value
+rc_unflatten(rc_graph *g, rc_value x)
+{
+    return unary(g, RC_OP_view, x, (rc_attrs){.mode = 3});
+}
+
+rc_value
+rc_stack_rows(rc_graph *g, int n, const rc_value *x)
+{
+    return unary(g, RC_OP_view, rc_concat(g, n, x), (rc_attrs){.mode = 4, .from = n});
+}
+
+rc_value
+rc_alias(rc_graph *g, rc_value x, const char *name)
+{
+    rc_value y = unary(g, RC_OP_view, x, (rc_attrs){.mode = 5});
+    rc_graph_name(g, y, name);
+    return y;
 }
 
 rc_value

@@ -38,6 +38,9 @@ rc_value rc_linear(rc_graph *g, rc_value x, const char *name, rc_linear_spec spe
 
 /* weight 1, bias 0, momentum 0.1, eps 1e-5. frozen_bias: a BNNeck's. */
 rc_value rc_batch_norm(rc_graph *g, rc_value x, const char *name);
+/* The same, weight from N(1, 0.02^2) ("normal"), or 0: the identity where its x is added to. */
+rc_value rc_batch_norm_normal(rc_graph *g, rc_value x, const char *name);
+rc_value rc_batch_norm_zero(rc_graph *g, rc_value x, const char *name);
 rc_value rc_bn_neck(rc_graph *g, rc_value x, const char *name);
 rc_value rc_instance_norm(rc_graph *g, rc_value x, const char *name);
 /* IBN-a: name.IN on the first half of the channels, name.BN on the rest. */
@@ -57,6 +60,11 @@ rc_value rc_mul_channel(rc_graph *g, rc_value x, rc_value s);
 rc_value rc_normalize(rc_graph *g, rc_value x);
 rc_value rc_stop_gradient(rc_graph *g, rc_value x);
 rc_value rc_flatten(rc_graph *g, rc_value x); /* (n,c,1,1) -> (n,c) */
+rc_value rc_unflatten(rc_graph *g, rc_value x); /* (n,c) -> (n,c,1,1) */
+/* n values (n,c), the rows of one map (n,c,n,1) */
+rc_value rc_stack_rows(rc_graph *g, int n, const rc_value *x);
+/* x itself under a second name, without a copy */
+rc_value rc_alias(rc_graph *g, rc_value x, const char *name);
 
 typedef enum rc_pool { RC_POOL_MEAN = 0, RC_POOL_MAX = 1 } rc_pool;
 

@@ -12,12 +12,15 @@ typedef enum rc_switch_kind {
     RC_SWITCH_REAL,   /* double, low..high */
     RC_SWITCH_CHOICE, /* int64_t: place in `choices`, "a|b|c"; None is "none" */
     RC_SWITCH_REAL_OR_NONE, /* double; NaN for None */
+    RC_SWITCH_LETTERS, /* char[8]: up to 7 letters of `choices`, each at most once */
+    RC_SWITCH_SUBSET,  /* int64_t: integers low..high (at most 62), bit i for i; not empty */
+    RC_SWITCH_RATIOS,  /* double[2], low..high each; NaN for None */
 } rc_switch_kind;
 
 typedef struct rc_switch {
     const char *name;
     rc_switch_kind kind;
-    size_t offset; /* in the system's config struct; int64_t or double there */
+    size_t offset; /* in the system's config struct; its type there is said above */
     double low, high;
     const char *choices;
 } rc_switch;
@@ -43,7 +46,9 @@ typedef struct rc_system {
 } rc_system;
 
 extern const rc_system rc_system_baseline;
+extern const rc_system rc_system_hamr;
 extern const rc_system rc_system_mbgn;
+extern const rc_system rc_system_mgaf;
 
 /* Look a system up; its graph from settings. *used: settings that are not the network's
  * (seed, threads, precision) are left to the caller. */

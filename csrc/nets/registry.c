@@ -9,6 +9,7 @@
 static const rc_system *const systems[] = {
     &rc_system_baseline,
     &rc_system_mbgn,
+    &rc_system_hamr,
 };
 #define N_SYSTEMS ((int)(sizeof systems / sizeof systems[0]))
 
@@ -183,6 +184,79 @@ choice(const rc_setting *s, const char *choices, int64_t *out, rc_error *err)
 }
 
 static rc_status
+letters_of(const rc_setting *s, const char *choices, char out[8], rc_error *err)
+{
+    char text[64];
+    if (s->kind != RC_SETTING_TEXT) {
+        return rc_fail(err, RC_TYPE, "%s: expected text, got %s", s->name, value_text(s, text));
+    }
+    size_t length = strlen(s->s);
+    bool fits = length < 8;
+    for (size_t i = 0; fits && i < length; i++) {
+        fits = strchr(choices, s->s[i]) && !strchr(s->s + i + 1, s->s[i]);
+    }
+    if (!fits) {
+        return rc_fail(err, RC_ARGUMENT, "%s: expected letters of '%s', each at most once, got %s",
+                       s->name, choices, value_text(s, text));
+    }
+    memset(out, 0, 8);
+    memcpy(out, s->s, length);
+    return RC_OK;
+}
+
+static rc_status
+subset(const rc_switch *w, const rc_setting *s, int64_t *out, rc_error *err)
+{
+    char text[64];
+    int64_t found = 0;
+    if (s->kind != RC_SETTING_LIST) {
+        return rc_fail(err, RC_TYPE, "%s: expected a tuple of integers, got %s", s->name,
+                       value_text(s, text));
+    }
+    for (int i = 0; i < s->count; i++) {
+        bool fits = s->r_list[i] >= w->low && s->r_list[i] <= w->high
+                    && (double)s->list[i] == s->r_list[i];
+        if (!fits || found >> s->list[i] & 1) {
+            return rc_fail(err, RC_ARGUMENT,
+                           "%s: expected different integers from %.0f to %.0f, got %g%s", s->name,
+                           w->low, w->high, s->r_list[i], fits ? " twice" : "");
+        }
+        found |= INT64_C(1) << s->list[i];
+    }
+    if (!found) {
+        return rc_fail(err, RC_ARGUMENT, "%s: expected at least one integer from %.0f to %.0f, got "
+                       "an empty tuple", s->name, w->low, w->high);
+    }
+    *out = found;
+    return RC_OK;
+}
+
+static rc_status
+ratios(const rc_switch *w, const rc_setting *s, double out[2], rc_error *err)
+{
+    char text[64];
+    if (s->kind == RC_SETTING_NONE) {
+        out[0] = out[1] = (double)NAN;
+        return RC_OK;
+    }
+    if (s->kind != RC_SETTING_LIST) {
+        return rc_fail(err, RC_TYPE, "%s: expected None or a tuple of two numbers, got %s", s->name,
+                       value_text(s, text));
+    }
+    if (s->count != 2) {
+        return rc_fail(err, RC_ARGUMENT, "%s: expected two numbers, got %d", s->name, s->count);
+    }
+    for (int i = 0; i < 2; i++) {
+        if (!(s->r_list[i] >= w->low && s->r_list[i] <= w->high)) {
+            return rc_fail(err, RC_ARGUMENT, "%s: expected %g to %g, got %g", s->name, w->low,
+                           w->high, s->r_list[i]);
+        }
+        out[i] = s->r_list[i];
+    }
+    return RC_OK;
+}
+
+static rc_status
 read_switch(const rc_switch *w, const rc_setting *s, char *config, rc_error *err)
 {
     char text[64];
@@ -206,6 +280,12 @@ read_switch(const rc_switch *w, const rc_setting *s, char *config, rc_error *err
             return RC_OK;
         }
         return number(s, w->low, w->high, r, err);
+    case RC_SWITCH_LETTERS:
+        return letters_of(s, w->choices, config + w->offset, err);
+    case RC_SWITCH_SUBSET:
+        return subset(w, s, i, err);
+    case RC_SWITCH_RATIOS:
+        return ratios(w, s, r, err);
     default:
         return number(s, w->low, w->high, r, err);
     }
@@ -242,7 +322,7 @@ rc_status
 rc_system_build(const rc_system *system, const rc_setting *settings, int n, rc_graph *g,
                 rc_net *net, rc_error *err)
 {
-    int64_t storage[64]; /* the config struct: int64_t and double fields only */
+    int64_t storage[64]; /* the config struct: fields of eight bytes */
     char *config = (char *)storage;
     const char *backbone = system->backbone;
     double multiplier = 1;

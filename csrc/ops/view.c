@@ -1,4 +1,4 @@
-/* The same memory under another shape (op_list.h gives the four modes): since rank 4 values
+/* The same memory under another shape (op_list.h gives the six modes): since rank 4 values
  * lie as (n,h,w,c), a map is already a matrix of positions by channels. */
 #include "ops/real.h"
 #include "ops/rules.h"
@@ -31,7 +31,7 @@ infer(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *er
     char text[64];
     const rc_shape *x = &xs[0];
     (void)n_in;
-    RC_TRY(rc_rule_int(op, "mode", a->mode, 0, 3, err));
+    RC_TRY(rc_rule_int(op, "mode", a->mode, 0, 5, err));
     switch (a->mode) {
     case 0:
         RC_TRY(rc_rule_rank(op, "x", x, 4, "N x C x 1 x 1", err));
@@ -55,9 +55,22 @@ infer(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *er
         }
         *y = (rc_shape){4, {x->d[0], x->d[2], a->from, a->to}};
         break;
-    default:
+    case 3:
         RC_TRY(rc_rule_rank(op, "x", x, 2, "N x C", err));
         *y = (rc_shape){4, {x->d[0], x->d[1], 1, 1}};
+        break;
+    case 4:
+        RC_TRY(rc_rule_rank(op, "x", x, 2, "N x C", err));
+        RC_TRY(rc_rule_int(op, "from", a->from, 1, INT32_MAX, err));
+        if (x->d[1] % a->from) {
+            return rc_fail(err, RC_ARGUMENT, "view: x: expected channels in %lld equal rows, got %s",
+                           (long long)a->from, rc_shape_text(x, text));
+        }
+        *y = (rc_shape){4, {x->d[0], x->d[1] / a->from, a->from, 1}};
+        break;
+    default:
+        RC_TRY(rc_rule_there(op, "x", x, err));
+        *y = *x;
     }
     return RC_OK;
 }

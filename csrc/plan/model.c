@@ -263,11 +263,11 @@ rc_model_zero_grad(rc_model *m)
 
 /* Which nodes a set of outputs needs. */
 static void
-mark_needed(const rc_graph *g, rc_role role, bool *node_needed, bool *value_needed)
+mark_needed(const rc_graph *g, int roles, bool *node_needed, bool *value_needed)
 {
     memset(value_needed, 0, (size_t)g->n_values);
     for (int32_t i = 0; i < g->n_outputs; i++) {
-        if (g->outputs[i].role & role) {
+        if ((int)g->outputs[i].role & roles) {
             value_needed[g->outputs[i].value] = true;
         }
     }
@@ -311,8 +311,9 @@ work_out_info(rc_model *m, rc_error *err)
         rc_free(values);
         return rc_fail(err, RC_MEMORY, "out of memory while describing the network");
     }
-    mark_needed(g, RC_ROLE_EVAL, nodes, values);
+    mark_needed(g, g->macs_of_heads ? RC_ROLE_EVAL | RC_ROLE_TRAIN : RC_ROLE_EVAL, nodes, values);
     count_macs(g, nodes, info);
+    mark_needed(g, RC_ROLE_EVAL, nodes, values);
     for (int32_t i = 0; i < g->n_states; i++) {
         if (g->states[i].kind != RC_STATE_BUFFER) {
             int64_t count = rc_shape_count(&g->states[i].shape);

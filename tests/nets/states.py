@@ -52,7 +52,7 @@ def shift(name, shapes):
         return 0.0  # bias of a convolution or a linear layer
     if is_last_norm(stem + ".weight", shapes) or stem == "bnneck":
         return 0.0
-    if re.search(r"att\d\.(bn[12]|att\.bn|bn)$", stem):
+    if re.search(r"att\d\.(bn[12]|att\.bn|bn)$|head\d+_\d+\.bn2$", stem):
         return 0.0  # no ReLU behind it
     count = shapes[name][0]
     if re.search(r"(theta|phi|map\d)\.bn$", stem):

@@ -416,18 +416,25 @@ def ref_view(x, attrs, training):
         return v.reshape(*v.shape[:2], -1).transpose(0, 2, 1)
     if mode == 2:
         return v.transpose(0, 2, 1).reshape(len(v), v.shape[2], attrs["from"], attrs["to"])
-    return v[:, :, None, None]
+    if mode == 4:
+        return v.reshape(len(v), attrs["from"], -1, 1).transpose(0, 2, 1, 3)
+    return v[:, :, None, None] if mode == 3 else v
 
 
 case("view", {"mode": 0}, [(2, 3, 1, 1)], ref_view)
 case("view", {"mode": 1}, [(2, 3, 2, 4)], ref_view)
 case("view", {"mode": 2, "from": 2, "to": 4}, [(2, 8, 3)], ref_view)
 case("view", {"mode": 3}, [(2, 3)], ref_view)
+case("view", {"mode": 4, "from": 3}, [(2, 12)], ref_view)
+case("view", {"mode": 5}, [(2, 3, 4, 5)], ref_view)
+case("view", {"mode": 5}, [(2, 3)], ref_view)
 wrong("view", {"mode": 0}, [(2, 3, 1, 2)], ["2x3x1x2"])
 wrong("view", {"mode": 1}, [(2, 3)], ["x"])
 wrong("view", {"mode": 2, "from": 2, "to": 3}, [(2, 8, 3)], ["2x3", "2x8x3"])
 wrong("view", {"mode": 3}, [(2, 3, 1)], ["x"])
-wrong("view", {"mode": 4}, [(2, 3)], ["mode"])
+wrong("view", {"mode": 4, "from": 2}, [(2, 3)], ["2 equal rows", "2x3"])
+wrong("view", {"mode": 4}, [(2, 3)], ["from"])
+wrong("view", {"mode": 6}, [(2, 3)], ["mode"])
 
 case("stop_gradient", {}, [(2, 3, 4, 2)], lambda x, attrs, training: x[0])
 wrong("stop_gradient", {}, [None], ["x"])

@@ -11,6 +11,8 @@ def build(name, num_classes, height, width, **options):
         from .baseline import Baseline as cls
     elif name == "MBGN":
         from .mbgn import MBGN as cls
+    elif name == "HAMR":
+        from .hamr import HAMR as cls
     else:
         raise ValueError(f"no twin of {name!r}")
     return cls(num_classes, height, width, **options)

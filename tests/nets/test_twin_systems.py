@@ -1,0 +1,76 @@
+"""The pages' counts and tables on the PyTorch twins of the systems, without any memory (meta)."""
+import pages
+import pytest
+
+torch = pytest.importorskip("torch")
+import twins  # noqa: E402
+from torch import nn  # noqa: E402
+
+pytestmark = pytest.mark.twin
+
+
+def entries(net):
+    return [n for n in net.state_dict() if not n.endswith("num_batches_tracked")]
+
+
+def macs(net, x):
+    """Convolutions and linear layers of one evaluation; matrix products are told by `products`."""
+    found = []
+
+    def layer(m, inputs, out):
+        found.append(m.weight.numel() * (out.numel() // out.shape[1]))
+
+    for m in net.modules():
+        if isinstance(m, (nn.Conv2d, nn.Linear)):
+            m.register_forward_hook(layer)
+        elif hasattr(m, "products"):
+            m.register_forward_hook(lambda m, inputs, out: found.append(m.products(inputs[0])))
+    with torch.no_grad():
+        embedding = net.eval()(x)["embedding"]
+    return sum(found), embedding.shape[1]
+
+
+@pytest.mark.parametrize("page", pages.ROWS, ids=str)
+def test_counts(page):
+    with torch.device("meta"):
+        net = twins.build(page.system, 751, 384, 128, **page.switches)
+        got, dimension = macs(net, torch.empty(1, 3, 384, 128))
+    assert sum(p.numel() for p in net.parameters()) == page.parameters
+    assert len(entries(net)) == page.entries
+    assert dimension == page.dimension
+    assert pages.macs_agree(got, page.macs), got
+
+
+def test_hamr_names_follow_the_table():
+    with torch.device("meta"):
+        shapes = {k: tuple(v.shape) for k, v in twins.build("HAMR", 751, 384, 128)
+                  .state_dict().items() if not k.endswith("num_batches_tracked")}
+    names = [k for k in shapes if not k.startswith("backbone.")]
+    assert names[:6] == [f"sam{s}.conv.weight" for s in range(1, 5)] + ["cam.fc1.weight",
+                                                                       "cam.fc2.weight"]
+    norm = ("weight", "bias", "running_mean", "running_var")
+    head = ["reduce.weight", *(f"bn1.{n}" for n in norm), "fc.weight",
+            *(f"bn2.{n}" for n in norm), "classifier.weight"]
+    assert names[6:] == [f"head{level}_{i}.{n}" for level in range(1, 7)
+                         for i in range(1, level + 1) for n in head]
+    assert shapes["sam3.conv.weight"] == (1, 2, 7, 7)
+    assert shapes["cam.fc1.weight"] == (240, 3840) and shapes["cam.fc2.weight"] == (3840, 240)
+    assert shapes["head4_2.reduce.weight"] == (256, 7680, 1, 1)
+    assert shapes["head4_2.fc.weight"] == (512, 256)
+    assert shapes["head4_2.classifier.weight"] == (751, 512)
+    with torch.device("meta"):
+        both = list(twins.build("HAMR", 7, 96, 32, order="CSF").state_dict())
+    own = [k.split(".")[0] for k in both if k.startswith(("sam", "cam"))]
+    assert list(dict.fromkeys(own)) == ["sam1", "sam2", "sam3", "sam4", "cam1", "cam2", "cam3",
+                                        "cam4"]
+
+
+def test_hamr_outputs():
+    with torch.device("meta"):
+        net = twins.build("HAMR", 7, 96, 32)
+        out = net.train()(torch.empty(4, 3, 96, 32))
+    assert {k: tuple(v.shape) for k, v in out.items()} == {
+        f"logits{level}_{i}": (4, 7) for level in range(1, 7) for i in range(1, level + 1)} | {
+        f"triplet{level}": (4, 512 * level) for level in range(1, 7)}
+    assert list(out)[:3] == ["logits1_1", "logits2_1", "logits2_2"]
+    assert list(out)[21:] == [f"triplet{level}" for level in range(1, 7)]
