@@ -92,9 +92,13 @@ embed(rc_model *m, const rc_images *images, bool flip, bool normalize, int64_t b
         m->ran = NULL;
     }
     RC_TRY(rc_plan_ready(m, p, err));
+    double last = rc_seconds();
     for (int64_t from = 0; from < n; from += size) {
         int64_t count = n - from < size ? n - from : size;
         char *to = (char *)out + (size_t)(from * m->info.dimension) * m->real_size;
+        if (rc_asked_to_stop(poll, &last)) { /* chunks may be shorter than the time between asking */
+            return RC_INTERRUPTED;
+        }
         RC_TRY(embed_chunk(m, p, images, from, count, flip, to, poll, err));
     }
     if (normalize) {

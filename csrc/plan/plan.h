@@ -177,6 +177,8 @@ bool rc_plan_trains(const rc_plan *p);
 /* A plan for this call, ready, with images (and planes, or NULL) in place. */
 rc_status rc_prepare(rc_model *m, const rc_plan_spec *spec, const rc_images *images,
                      const int64_t *planes, rc_plan **out, rc_error *err);
+/* Asks, if the last time (*last, rc_seconds) is 50 ms ago or more. */
+bool rc_asked_to_stop(const rc_poll *poll, double *last);
 rc_status rc_run_steps(const rc_model *m, rc_plan *p, int32_t from, int32_t to,
                        const rc_poll *poll);
 /* feed.c */

@@ -136,8 +136,8 @@ rc_plan_value(const rc_plan *p, rc_value v)
 
 /* ---- the list ------------------------------------------------------------------------------- */
 
-static bool
-asked_to_stop(const rc_poll *poll, double *last)
+bool
+rc_asked_to_stop(const rc_poll *poll, double *last)
 {
     double now;
     if (!poll || !poll->stop || (now = rc_seconds()) - *last < POLL_SECONDS) {
@@ -159,7 +159,7 @@ rc_run_steps(const rc_model *m, rc_plan *p, int32_t from, int32_t to, const rc_p
             s->seconds += rc_seconds() - start;
             s->runs++;
         }
-        if (asked_to_stop(poll, &last)) {
+        if (rc_asked_to_stop(poll, &last)) {
             return RC_INTERRUPTED;
         }
     }

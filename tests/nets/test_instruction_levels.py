@@ -21,8 +21,8 @@ SCRIPT = """
 import json, sys
 import numpy as np
 sys.path.insert(0, {here!r})
-import test_levels
-print(json.dumps(test_levels.losses_and_errors("float32")))
+import test_instruction_levels
+print(json.dumps(test_instruction_levels.losses_and_errors("float32")))
 """
 
 
