@@ -20,7 +20,7 @@ def check_device(device):
 class Network(_core.Network):
     """A network with its weights. Made by its system's class, `Graph.build`, `build_model`, `load`."""
 
-    def _build(self, system, pretrained, device, settings):
+    def _build(self, system, pretrained, device, settings, prefixes=("backbone",)):
         check_device(device)
         if pretrained is not None:  # found before minutes are spent on anything else
             from reidc.weights import load_pretrained, resolve_pretrained
@@ -28,7 +28,7 @@ class Network(_core.Network):
             pretrained = resolve_pretrained(pretrained)
         super().__init__(system, settings)
         if pretrained is not None:
-            load_pretrained(self, pretrained)
+            load_pretrained(self, pretrained, prefixes=prefixes)
 
     @property
     def contract(self):
@@ -204,7 +204,31 @@ class HAMR(Network):
             dropblock=dropblock, label_smooth=label_smooth, margin=margin, triplet=triplet))
 
 
-SYSTEMS = {"baseline": Baseline, "mbgn": MBGN, "hamr": HAMR}
+class MGAF(Network):
+    """Multi-granularity network with attention fusion; `spec/mgaf.md`.
+
+    num_classes, backbone, width_multiplier, seed, precision, threads: as Baseline's. height: a
+    multiple of 96; width: of 32.
+    pretrained: as Baseline's; layer3 and layer4 go to every branch.
+    small, medium, large: the branches, at least one, with maps of height/32, height/16 and height/8
+    rows and 0, 2 and 3 stripes beside the whole map. attention: a non-local block on each map.
+    Training outputs: f_small, f_medium, f_large N×256, then y_{branch}_{i} N×num_classes.
+    Embedding: the vectors of 256 side by side, whole maps first (2048 by default), not normalised.
+
+    TypeError: unknown keyword. ValueError: a value or combination that does not fit. MemoryError.
+    """
+
+    def __init__(self, num_classes, height=384, width=128, *, backbone="resnet50",
+                 width_multiplier=1.0, pretrained=None, seed=0, device="cpu", precision="float32",
+                 threads=None, small=True, medium=True, large=True, attention=True):
+        self._build("mgaf", pretrained, device, dict(
+            num_classes=num_classes, height=height, width=width, backbone=backbone,
+            width_multiplier=width_multiplier, seed=seed, precision=precision, threads=threads,
+            small=small, medium=medium, large=large, attention=attention),
+            prefixes=("backbone", "small", "medium", "large"))
+
+
+SYSTEMS = {"baseline": Baseline, "mbgn": MBGN, "hamr": HAMR, "mgaf": MGAF}
 
 
 def list_models():

@@ -10,6 +10,7 @@ static const rc_system *const systems[] = {
     &rc_system_baseline,
     &rc_system_mbgn,
     &rc_system_hamr,
+    &rc_system_mgaf,
 };
 #define N_SYSTEMS ((int)(sizeof systems / sizeof systems[0]))
 

@@ -44,7 +44,16 @@ HAMR = [
     (dict(stages=(1, 2, 3)), 39_072_102, 451, 10752, 3.242),
     (dict(stages=(2, 3, 4)), 74_508_646, 501, 10752, 6.131),
 ]
-ROWS = [Page("HAMR", *row) for row in HAMR]
+SMALL_ONLY = dict(medium=False, large=False)
+MGAF = [
+    ({}, 98_554_808, 635, 2048, 34.967),
+    (SMALL_ONLY | dict(attention=False), 24_225_839, 272, 256, 4.004),
+    (dict(attention=False), 73_376_696, 611, 2048, 25.223),
+    (dict(small=False, attention=False), 50_595_785, 459, 1792, 22.995),
+    (dict(large=False, attention=False), 48_442_364, 438, 1024, 8.309),
+    (SMALL_ONLY, 32_618_543, 280, 256, 4.412),
+]
+ROWS = [Page("HAMR", *row) for row in HAMR] + [Page("MGAF", *row) for row in MGAF]
 
 
 def macs_agree(got, page):

@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 
 KINK = 0.5
-LAST_NORM = re.compile(r"backbone\.layer\d\.\d+\.(bn\d)\.weight$")
+LAST_NORM = re.compile(r"(?:backbone|small|medium|large)\.layer\d\.\d+\.(bn\d)\.weight$")
 
 
 def generator(name, seed):
@@ -30,6 +30,8 @@ def is_last_norm(name, names):
 
 def running_scale(name, shapes):
     """Rough size of what a norm sees, so that evaluation neither saturates nor dies out."""
+    if ".attention.bn." in name:
+        return 5.0  # a value and a weight of gain 2 each
     found = re.match(r"(att\d)\.(bn1|bn2|map1\.bn|map2\.bn)\.", name)
     if not found:
         return 1.0
@@ -52,7 +54,7 @@ def shift(name, shapes):
         return 0.0  # bias of a convolution or a linear layer
     if is_last_norm(stem + ".weight", shapes) or stem == "bnneck":
         return 0.0
-    if re.search(r"att\d\.(bn[12]|att\.bn|bn)$|head\d+_\d+\.bn2$", stem):
+    if re.search(r"att\d\.(bn[12]|att\.bn|bn)$|head\d+_\d+\.bn2$|\.attention\.bn$", stem):
         return 0.0  # no ReLU behind it
     count = shapes[name][0]
     if re.search(r"(theta|phi|map\d)\.bn$", stem):
@@ -75,7 +77,9 @@ def tensor(name, shapes, seed):
         small = 0.05 if is_last_norm(name, shapes) else 1.0
         return rng.uniform(0.5, 1.0, shape) * small
     fan_in = int(np.prod(shape[1:]))
-    gain = 0.5 if stem.endswith("classifier") else 2.0
+    gain = 0.5 if re.search(r"classifier(\.\d+)?$", stem) else 2.0
+    if stem.endswith((".attention.theta", ".attention.phi")):
+        gain = 0.05  # logits of a few units: neither flat nor one position takes all
     w = np.sqrt(gain / fan_in) * rng.standard_normal(shape)
     if len(shape) == 4:  # most of the row's mean goes, or norms see constants far above deviations
         w = w - 0.8 * w.mean((1, 2, 3), keepdims=True)

@@ -1,4 +1,4 @@
-"""HAMR and the systems after it against their PyTorch twins in float64, every switch once.
+"""HAMR and MGAF against their PyTorch twins in float64, every switch once.
 
 Small sizes, as test_parity.py (whose helpers are used); the whole default network and the paper's
 size are `slow`.
@@ -25,6 +25,15 @@ HAMRS = {
     "stride2": LITTLE | dict(order="FS", last_stride=2, parts=3, mpfe=False),
     "two": FEW | dict(stages=(2, 3), last_stride=2, order="FSC", margin=0.5),
 }
+MGAFS = {
+    "default": SMALL18,
+    "bottlenecks": SMALL | dict(small=False, medium=False),
+    "plain": SMALL18 | dict(attention=False),
+    "small": SMALL18 | dict(medium=False, large=False),
+    "small plain": SMALL18 | dict(medium=False, large=False, attention=False),
+    "medium": SMALL18 | dict(small=False, large=False),
+    "two": SMALL18 | dict(large=False, attention=False),
+}
 
 
 @pytest.mark.parametrize("key", list(HAMRS))
@@ -36,10 +45,20 @@ def test_hamr_ten_steps():
     ten_steps("HAMR", FEW)
 
 
-@pytest.mark.parametrize("key", list(HAMRS))
-def test_names_and_their_order(key):
-    engine = reidc.HAMR(7, 96, 32, **HAMRS[key])
-    twin = twin_of("HAMR", 7, 96, 32, **HAMRS[key])
+@pytest.mark.parametrize("key", list(MGAFS))
+def test_mgaf(key):
+    parity("MGAF", MGAFS[key], identities=4, images=3)
+
+
+def test_mgaf_ten_steps():
+    ten_steps("MGAF", SMALL18 | dict(large=False))
+
+
+@pytest.mark.parametrize("name,options", [("HAMR", o) for o in HAMRS.values()]
+                         + [("MGAF", o) for o in MGAFS.values()])
+def test_names_and_their_order(name, options):
+    engine = getattr(reidc, name)(7, 96, 32, **options)
+    twin = twin_of(name, 7, 96, 32, **options)
     ours, theirs = engine.state_dict(), state_of(twin)
     assert [(k, v.shape) for k, v in ours.items()] == [(k, v.shape) for k, v in theirs.items()]
     assert set(engine.parameters()) == {k for k, _ in twin.named_parameters()}
@@ -86,3 +105,13 @@ def test_hamr_high_map():
 @pytest.mark.slow
 def test_hamr_full_size():
     parity("HAMR", {}, 384, 128, identities=2, images=2)
+
+
+@pytest.mark.slow
+def test_mgaf_high_map():
+    parity("MGAF", SMALL, 384, 64, identities=2, images=2)
+
+
+@pytest.mark.slow
+def test_mgaf_full_size():
+    parity("MGAF", {}, 384, 128, identities=2, images=2)

@@ -6,7 +6,7 @@ import pytest
 import reidc
 
 SMALL = dict(backbone="resnet18", width_multiplier=0.5)
-FULL_SIZE_IN_DEFAULT_RUN = {"HAMR": 2}  # rows; the others are `slow`
+FULL_SIZE_IN_DEFAULT_RUN = {"HAMR": 2, "MGAF": 1}  # rows; the others are `slow`
 
 
 def full_size():
@@ -143,7 +143,112 @@ def test_hamr_named_maps():
     assert alone.explain(x, "fused", "logits1_1", g)[0].shape == (2, 256, 6, 2)
 
 
+def test_mgaf_outputs_and_names():
+    m = small("MGAF")
+    x, y = batch()
+    out = m.forward(x, training=True)
+    heads = [("small", 0)] + [("medium", i) for i in range(3)] + [("large", i) for i in range(4)]
+    assert list(out) == ["f_small", "f_medium", "f_large"] + [f"y_{b}_{i}" for b, i in heads]
+    assert out["f_large"].shape == (4, 256) and out["y_large_3"].shape == (4, 5)
+    assert m.test_flip and not m.normalized and set(m.loss(x, y)) == {"total", "id", "triplet"}
+    tops = list(dict.fromkeys(".".join(k.split(".")[:2]) for k in m.state_dict()))
+    assert tops == ["backbone." + k for k in ("conv1", "bn1", "layer1", "layer2")] + [
+        f"{b}.{k}" for b in ("small", "medium", "large")
+        for k in ("layer3", "layer4", "attention", "reduce", "classifier")]
+    two = small("MGAF", small=False, attention=False)
+    assert list(two.forward(x, training=True))[:3] == ["f_medium", "f_large", "y_medium_0"]
+    assert two.dimension == 7 * 256
+
+
+def test_mgaf_embedding_has_whole_maps_first():
+    """A reduction whose norm gives 1 + its number everywhere shows where its vector went."""
+    m = small("MGAF")
+    state = m.state_dict()
+    order = [("small", 0), ("medium", 0), ("large", 0), ("medium", 1), ("medium", 2),
+             ("large", 1), ("large", 2), ("large", 3)]
+    for k, (b, i) in enumerate(order):
+        state[f"{b}.reduce.{i}.bn.weight"][...] = 0
+        state[f"{b}.reduce.{i}.bn.bias"][...] = 1 + k
+    m.load_state_dict(state)
+    assert np.array_equal(m.forward(batch(2)[0])["embedding"],
+                          np.repeat(np.arange(1.0, 9), 256)[None].repeat(2, 0))
+
+
+def test_mgaf_starts_as_the_identity_and_as_the_page_says():
+    with_block, without = small("MGAF", seed=3), small("MGAF", seed=4, attention=False)
+    s = with_block.state_dict()
+    without.load_state_dict({k: v for k, v in s.items() if ".attention." not in k})
+    x, y = batch()
+    assert np.array_equal(with_block.forward(x)["embedding"], without.forward(x)["embedding"])
+    with_block.loss(x, y)
+    gradients = with_block.gradients()
+    for b in ("small", "medium", "large"):
+        assert not any(gradients[f"{b}.attention.{k}.weight"].any()
+                       for k in ("theta", "phi", "g", "w"))
+        assert gradients[f"{b}.attention.bn.weight"].any()
+    c = 256
+
+    def spread(name, deviation):
+        assert s[name].std() == pytest.approx(deviation, rel=0.05), name
+
+    for k, fan_out in (("theta", c // 2), ("phi", c // 2), ("g", c // 2), ("w", c)):
+        spread(f"large.attention.{k}.weight", np.sqrt(2 / fan_out))
+    spread("medium.reduce.1.conv.weight", np.sqrt(2 / c))
+    spread("small.classifier.0.weight", np.sqrt(2 / 5))
+    assert not s["small.classifier.0.bias"].any() and not s["small.attention.bn.bias"].any()
+    norm = s["large.reduce.3.bn.weight"]
+    assert norm.mean() == pytest.approx(1, abs=0.01) and norm.std() == pytest.approx(0.02, rel=0.2)
+    assert not s["large.reduce.3.bn.bias"].any()
+
+
+def test_mgaf_pretrained_goes_to_every_branch(tmp_path):
+    """A plain ResNet's weights: layer3 and layer4 to all branches, the rest to the backbone."""
+    from reidc.weights import write_weights
+
+    rng = np.random.default_rng(1)
+    plain = {k[len("backbone."):]: rng.standard_normal(v.shape).astype(np.float32)
+             for k, v in small("Baseline").state_dict().items() if k.startswith("backbone.")}
+    write_weights(tmp_path / "resnet.npz", plain | {"fc.weight": np.ones((3, 4), np.float32)})
+    m = small("MGAF", pretrained=tmp_path / "resnet.npz", small=False)
+    state = m.state_dict()
+    loaded = 0
+    for name, value in plain.items():
+        deep = name.startswith(("layer3", "layer4"))
+        for place in ("medium", "large") if deep else ("backbone",):
+            assert np.array_equal(state[f"{place}.{name}"], value), name
+            loaded += 1
+    fresh = small("MGAF", small=False).state_dict()
+    assert loaded == sum(not np.array_equal(fresh[k], v) for k, v in state.items())
+
+
+@pytest.mark.parametrize("height,width,switches,error,words", [
+    (80, 32, {}, ValueError, ["96", "80"]),
+    (96, 48, {}, ValueError, ["32", "48"]),
+    (96, 32, dict(small=False, medium=False, large=False), ValueError, ["at least one"]),
+    (96, 32, dict(attention="yes"), ValueError, ["attention", "True or False"]),
+    (96, 32, dict(margin=0.3), TypeError, ["margin"]),
+])
+def test_mgaf_wrong_switches(height, width, switches, error, words):
+    with pytest.raises(error) as caught:
+        reidc.MGAF(5, height, width, **SMALL | switches)
+    assert all(w in str(caught.value) for w in words), caught.value
+
+
+def test_mgaf_named_maps():
+    for attention in (True, False):
+        m = small("MGAF", precision="float64", attention=attention)
+        x = batch(2)[0].astype(np.float64)
+        maps = {b: m.explain(x, b, f"y_{b}_0", np.ones((2, 5))) for b in ("small", "medium",
+                                                                         "large")}
+        assert {k: v[0].shape for k, v in maps.items()} == {
+            "small": (2, 256, 3, 1), "medium": (2, 256, 6, 2), "large": (2, 256, 12, 4)}
+        for fmap, gradient in maps.values():  # a maximum: one position of a channel
+            assert np.abs(gradient).max() > 0
+            assert ((gradient != 0).sum((2, 3)) <= 1).all()
+
+
 @pytest.mark.parametrize("system,switches", [
+    ("MGAF", dict(medium=False)),
     ("HAMR", dict(stages=(1, 3), order="CFS", dropblock=(0.33, 1.0), margin=None)),
 ])
 def test_saved_networks_keep_their_switches(system, switches, tmp_path):

@@ -74,3 +74,40 @@ def test_hamr_outputs():
         f"triplet{level}": (4, 512 * level) for level in range(1, 7)}
     assert list(out)[:3] == ["logits1_1", "logits2_1", "logits2_2"]
     assert list(out)[21:] == [f"triplet{level}" for level in range(1, 7)]
+
+
+def test_mgaf_names_follow_the_table():
+    with torch.device("meta"):
+        shapes = {k: tuple(v.shape) for k, v in twins.build("MGAF", 751, 384, 128)
+                  .state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert {k.split(".")[1] for k in shapes if k.startswith("backbone")} == {
+        "conv1", "bn1", "layer1", "layer2"}
+    norm = ("weight", "bias", "running_mean", "running_var")
+    own = [f"attention.{n}.weight" for n in ("theta", "phi", "g", "w")] + [
+        f"attention.bn.{n}" for n in norm]
+    for b, vectors in (("small", 1), ("medium", 3), ("large", 4)):
+        names = [k[len(b) + 1:] for k in shapes if k.startswith(b)]
+        rest = [n for n in names if not n.startswith("layer")]
+        assert rest == own + [f"reduce.{i}.{n}" for i in range(vectors) for n in (
+            "conv.weight", *(f"bn.{n}" for n in norm))] + [
+            f"classifier.{i}.{n}" for i in range(vectors) for n in ("weight", "bias")]
+        count = {s: sum(torch.Size(shapes[f"{b}.{n}"]).numel() for n in names
+                        if n.startswith(s) and "running" not in n) for s in ("layer3", "layer4")}
+        assert count == {"layer3": 7_098_368, "layer4": 14_964_736}
+        assert shapes[f"{b}.attention.g.weight"] == (1024, 2048, 1, 1)
+        assert shapes[f"{b}.attention.w.weight"] == (2048, 1024, 1, 1)
+        assert shapes[f"{b}.reduce.0.conv.weight"] == (256, 2048, 1, 1)
+        assert shapes[f"{b}.classifier.0.weight"] == (751, 256)
+
+
+def test_mgaf_outputs():
+    with torch.device("meta"):
+        net = twins.build("MGAF", 7, 96, 32)
+        out = net.train()(torch.empty(4, 3, 96, 32))
+        masks = [tuple(getattr(net, b).attention.mask.shape) for b in ("small", "medium", "large")]
+    assert masks == [(4, 3, 3), (4, 12, 12), (4, 48, 48)]
+    assert {k: tuple(v.shape) for k, v in out.items()} == {
+        f"f_{b}": (4, 256) for b in ("small", "medium", "large")} | {
+        f"y_{b}_{i}": (4, 7) for b, n in (("small", 1), ("medium", 3), ("large", 4))
+        for i in range(n)}
+    assert list(out)[:5] == ["f_small", "f_medium", "f_large", "y_small_0", "y_medium_0"]

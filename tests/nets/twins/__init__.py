@@ -13,6 +13,8 @@ def build(name, num_classes, height, width, **options):
         from .mbgn import MBGN as cls
     elif name == "HAMR":
         from .hamr import HAMR as cls
+    elif name == "MGAF":
+        from .mgaf import MGAF as cls
     else:
         raise ValueError(f"no twin of {name!r}")
     return cls(num_classes, height, width, **options)
