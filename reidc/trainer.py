@@ -108,6 +108,11 @@ class Trainer:
             if key not in ("epochs", "evaluate_every") and now.get(key) != before.get(key):
                 raise ArgumentError(f"resume: the run was started with {key} = {before.get(key)}, "
                                     f"got {now.get(key)}")
+        own, theirs = self.model.config["settings"], json.loads(header["reidc.config"])["settings"]
+        for key in sorted(set(own) | set(theirs)):  # the seed, too: dropout is drawn from it
+            if key != "threads" and own.get(key) != theirs.get(key):
+                raise ArgumentError(f"resume: the run's network has {key} = {theirs.get(key)}, got "
+                                    f"{own.get(key)}")
         optimizer = dict(saved["optimizer"])
         for key, value in optimizer.items():
             if value is None:

@@ -1,0 +1,254 @@
+"""Trainer: a run that was stopped, anywhere and in any way, and gone on with is bitwise the run that
+was never stopped; metrics; recipes as plain data."""
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import reidc
+from reidc.trainer import CHECKPOINT, Trainer, saved_recipe
+
+RECIPE = {
+    "epochs": 2, "identities": 4, "images": 2, "seed": 3, "per_step": True,
+    "optimizer": {"lr": 1e-3, "weight_decay": 1e-4},
+    "schedule": {"kind": "cosine", "warmup": {"epochs": 1, "factor": 0.1}},
+    "augment": {"pad": 4, "erasing": "sb"}, "sampler": "once",
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return reidc.datasets.Synthetic((12, 6), cameras=3, height=96, width=32)
+
+
+def network(seed=5, threads=None):
+    return reidc.MBGN(12, 96, 32, backbone="resnet18", width_multiplier=0.25, seed=seed,
+                      threads=threads)
+
+
+def trainer(data, folder, recipe=None, **options):
+    return Trainer(network(**options), data, recipe or RECIPE, folder, log=lambda line: None)
+
+
+def bits(t):
+    """Everything that the rest of a run depends on."""
+    state = t.optimizer.state_dict()
+    moments = {f"{key}/{name}": a.tobytes() for key, value in state.items()
+               if isinstance(value, dict) for name, a in value.items()}
+    plain = {key: value for key, value in state.items() if not isinstance(value, dict)}
+    return {**{k: v.tobytes() for k, v in t.model.state_dict().items()}, **moments,
+            "plain": json.dumps(plain), "step": t.model.step, "loader": t.loader.state_dict()}
+
+
+def losses(t):
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")}
+            for row in t.history]
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    t = trainer(data, tmp_path_factory.mktemp("whole"), {**RECIPE, "evaluate_every": 1})
+    t.fit()
+    return t
+
+
+def stop_at(t, when, raising, resume=False):
+    """Deliver SIGINT in the step of this number: inside the call, or before or after it."""
+    own, count = type(t.model), [0]
+
+    class Model(own):
+        def train_step(self, *arguments):
+            count[0] += 1
+            if count[0] == when and raising == "before":
+                os.kill(os.getpid(), signal.SIGINT)
+            parts = own.train_step(self, *arguments)
+            if count[0] == when and raising == "after":
+                os.kill(os.getpid(), signal.SIGINT)
+            return parts
+
+    t.model.__class__ = Model
+    with pytest.raises(KeyboardInterrupt):
+        t.fit(resume=resume)
+
+
+@pytest.mark.parametrize("when, raising", [(1, "before"), (2, "after"), (3, "before"),
+                                           (4, "after"), (6, "before")])
+def test_stopped_run_goes_on_to_the_same_bits(data, whole, tmp_path, when, raising):
+    recipe = {**RECIPE, "evaluate_every": 1}
+    first = trainer(data, tmp_path, recipe)
+    stop_at(first, when, raising)
+    # before: the step was left before it changed anything; after: it is done and counted
+    assert first.model.step == when - (raising == "before")
+    again = trainer(data, tmp_path, recipe)
+    for name, value in again.model.parameters().items():
+        value += 0.1  # other weights, which the checkpoint replaces
+    again.fit(resume=True)
+    assert bits(again) == bits(whole)
+    assert losses(again) == losses(whole)
+
+
+def test_threads_do_not_matter(data, whole, tmp_path):
+    t = trainer(data, tmp_path, {**RECIPE, "evaluate_every": 1}, threads=1)
+    t.fit()
+    assert bits(t) == bits(whole)
+
+
+def test_stopped_between_batches_and_in_the_test(data, whole, tmp_path):
+    recipe = {**RECIPE, "evaluate_every": 1}
+    first = trainer(data, tmp_path, recipe)
+    own, calls = type(first.model), []
+
+    class Model(own):
+        def embed(self, *arguments, **options):
+            calls.append(self.step)
+            if len(calls) == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            return own.embed(self, *arguments, **options)
+
+    first.model.__class__ = Model
+    with pytest.raises(KeyboardInterrupt):
+        first.fit()
+    assert len(calls) == 1 and first.history == []  # the epoch is trained, not tested
+    again = trainer(data, tmp_path, recipe)
+    again.fit(resume=True)
+    assert bits(again) == bits(whole) and losses(again) == losses(whole)
+
+
+def test_stopped_twice(data, whole, tmp_path):
+    recipe = {**RECIPE, "evaluate_every": 1}
+    stop_at(trainer(data, tmp_path, recipe), 1, "after")
+    second = trainer(data, tmp_path, recipe)
+    stop_at(second, 3, "before", resume=True)
+    again = trainer(data, tmp_path, recipe)
+    again.fit(resume=True)
+    assert bits(again) == bits(whole) and losses(again) == losses(whole)
+
+
+def test_going_on_after_the_end_adds_epochs(data, whole, tmp_path):
+    recipe = {**RECIPE, "schedule": {"kind": "constant"}}
+    trainer(data, tmp_path, recipe).fit(1)
+    more = trainer(data, tmp_path, recipe)
+    assert len(more.fit(2, resume=True)) == 2
+    straight = trainer(data, tmp_path / "straight", recipe)
+    straight.fit(2)
+    assert bits(more) == bits(straight)
+
+
+SCRIPT = """
+import sys, time, reidc
+from reidc.trainer import Trainer
+data = reidc.datasets.Synthetic((12, 6), cameras=3, height=96, width=32)
+m = reidc.MBGN(12, 96, 32, backbone="resnet18", width_multiplier=0.25, seed=5)
+recipe = {"epochs": 2000, "identities": 4, "images": 2, "seed": 3, "sampler": "once",
+          "optimizer": {"lr": 1e-3}, "schedule": {"kind": "constant"}}
+t = Trainer(m, data, recipe, sys.argv[1])
+try:
+    t.fit()
+except KeyboardInterrupt:
+    print("kept", t.model.step, flush=True)
+    raise SystemExit(130)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.21, 0.37])
+def test_a_real_interrupt(data, tmp_path, delay):
+    child = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    first = child.stderr.readline()  # an epoch is done: training runs
+    assert first.startswith("epoch"), first + child.stderr.read()
+    time.sleep(delay)
+    child.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    said = next(line for line in child.stderr if line.startswith("stopping"))
+    assert "checkpoint" in said
+    out, _ = child.communicate(timeout=60)
+    took = time.monotonic() - asked
+    assert child.returncode == 130
+    if (os.getloadavg()[0] or 0) < 2 * os.cpu_count():  # a crowded machine measures itself
+        assert took < 2
+    steps = int(out.split()[1])
+    recipe = saved_recipe(tmp_path / CHECKPOINT)
+    again = Trainer(network(), data, recipe, tmp_path, log=lambda line: None)
+    again.restore()
+    assert again.model.step == steps
+    per_epoch = len(again.loader)
+    epochs = steps // per_epoch + 1
+    again.fit(epochs, resume=True)
+    straight = Trainer(network(), data, recipe, tmp_path / "straight", log=lambda line: None)
+    straight.fit(epochs)
+    assert bits(again) == bits(straight)
+
+
+def test_metrics(whole):
+    with open(os.path.join(whole.run_dir, "metrics.csv")) as file:
+        rows = list(csv.DictReader(file))
+    with open(os.path.join(whole.run_dir, "metrics.jsonl")) as file:
+        lines = [json.loads(line) for line in file]
+    assert lines == whole.history and [int(r["epoch"]) for r in rows] == [1, 2]
+    for row in lines:
+        assert row["total"] == pytest.approx(row["id"] + 2 * row["triplet"], rel=1e-6)
+        assert 0 <= row["mAP"] <= 1 and 0 <= row["rank1"] <= 1
+    assert lines[0]["lr"] < 1e-3  # warm-up within the epoch
+    loaded = reidc.load(os.path.join(whole.run_dir, CHECKPOINT))
+    state = whole.model.state_dict()
+    assert all(np.array_equal(v, state[k]) for k, v in loaded.state_dict().items())
+
+
+def test_no_files_of_a_crash_are_left(whole):
+    assert sorted(os.listdir(whole.run_dir)) == [CHECKPOINT, "metrics.csv", "metrics.jsonl",
+                                                 "recipe.json"]
+
+
+def test_what_is_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="12 identities, the network 5 classes"):
+        Trainer(reidc.Baseline(5, 64, 32, backbone="resnet18", width_multiplier=0.125), data, RECIPE,
+                tmp_path)
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        trainer(data, tmp_path).fit(resume=True)
+    network().save(tmp_path / CHECKPOINT)
+    with pytest.raises(OSError, match="a network's"):
+        trainer(data, tmp_path).fit(resume=True)
+    t = trainer(data, tmp_path)
+    t.save()
+    other = {**RECIPE, "optimizer": {"lr": 2e-3, "weight_decay": 1e-4}}
+    with pytest.raises(ValueError, match="optimizer.lr = 0.001, got 0.002"):
+        trainer(data, tmp_path, other).fit(resume=True)
+    with pytest.raises(ValueError, match="seed = 5, got 6"):
+        trainer(data, tmp_path, seed=6).fit(resume=True)
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"sampler": "pkk"}, "sampler: expected pk"),
+    ({"optimizer": {"kind": "lion", "lr": 1}}, "kind: expected adam"),
+    ({"schedule": {"kind": "stairs"}}, "schedule.kind: expected one of"),
+    ({"epochs": 2.5}, "epochs: expected a whole number"),
+    ({"augment": {"erasing": "nope"}}, "erasing"),
+])
+def test_recipes_that_mean_nothing(data, tmp_path, change, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        trainer(data, tmp_path, {**RECIPE, **change})
+
+
+def test_recipes_are_plain_data():
+    for name in reidc.recipes.names():
+        recipe = reidc.recipes.get(name).check()
+        assert json.loads(json.dumps(recipe)) == recipe
+        assert reidc.recipes.get(dict(recipe)) == recipe
+        m = reidc.build_model(recipe["system"], 3, **recipe["options"]) if "small" in name else None
+        assert m is None or m.num_classes == 3
+    with pytest.raises(ValueError, match="did you mean 'mbgn-market1501'"):
+        reidc.recipes.get("mbgn-market")
+    with pytest.raises(ValueError, match="did you mean 'optimizer.lr'"):
+        reidc.recipes.get("mbgn-small").set("optimizer.rl", 1)
+    with pytest.raises(ValueError, match="schedule missing"):
+        reidc.recipes.get({"epochs": 1, "identities": 2, "images": 2, "optimizer": {"lr": 1}})
+    paper = reidc.recipes.get("mbgn-market1501")
+    rate = paper.rate()
+    assert rate(39) == 2e-4 and rate(40) == pytest.approx(2e-4 * 0.98)
+    assert reidc.recipes.get("bot-market1501").rate()(0) == pytest.approx(3.815e-5)
