@@ -12,7 +12,6 @@ from reidc.cli import Stopped, UsageError, plain_value
 
 RUN_FILE = "run.json"
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
-DEFAULT_RECIPES = {"mbgn": "mbgn-market1501", "baseline": "bot-market1501"}
 SYNTHETIC_KEYS = ("level", "twins", "seed", "cameras", "height", "width", "occluded")
 
 
@@ -218,8 +217,12 @@ def _fresh(arguments):
     data = open_data(kept)
     m = _build(system, data.num_classes, settings, seed=recipe["seed"], threads=arguments.threads)
     if pretrained:
-        _note(str(load_pretrained(m, pretrained)))
+        report = str(load_pretrained(m, pretrained))
+        _note("\n".join(line for line in report.splitlines() if line.split()[0] != "loaded"))
     os.makedirs(arguments.out, exist_ok=True)
+    if pretrained:
+        with write_atomic(os.path.join(arguments.out, "pretrained.txt")) as file:
+            file.write(report.encode() + b"\n")
     with write_atomic(os.path.join(arguments.out, RUN_FILE)) as file:
         file.write(json.dumps({"data": kept, "system": system, "options": settings,
                                "pretrained": arguments.pretrained}, indent=1).encode() + b"\n")
@@ -227,9 +230,16 @@ def _fresh(arguments):
 
 
 def _recipe(arguments, recipes):
+    from reidc.networks import SYSTEMS
+
     system = (arguments.system or "mbgn").lower()
+    fitting = [name for name in recipes.names() if recipes.get(name)["system"] == system
+               and name.endswith("market1501")]
+    if system in SYSTEMS and not arguments.recipe and not fitting:
+        raise UsageError(f"--recipe: {system} has none of its own; name one of "
+                         f"{', '.join(recipes.names())}")
     try:
-        recipe = recipes.get(arguments.recipe or DEFAULT_RECIPES.get(system, "mbgn-market1501"))
+        recipe = recipes.get(arguments.recipe or (fitting or ["mbgn-market1501"])[0])
         for key, value in arguments.settings:
             recipe.set(key, value)
         for key in ("seed", "epochs"):

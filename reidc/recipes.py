@@ -25,16 +25,20 @@ RECIPES = {
         "augment": {"pad": 0, "erasing": "zero"},
         "per_step": False, "evaluate_every": 0,
     },
-    # Ours: small networks from fresh weights on a few thousand small pictures, in minutes.
+    # Ours: from fresh weights on a few thousand small pictures, in minutes. Found by trying:
+    # attention after the last stage only (with it after all four a network this narrow reached
+    # a quarter of the mAP in the same time, however the rate was set), twice as many steps of
+    # half the batch, a high rate with a short warm-up that counts in steps, little decay.
     "mbgn-small": {
         "system": "mbgn",
         "options": {"height": 96, "width": 32, "backbone": "resnet18", "width_multiplier": 0.25,
-                    "dropout": 0.0},
-        "epochs": 8, "identities": 8, "images": 4, "sampler": "pk", "seed": 0,
-        "optimizer": {**_ADAM, "lr": 1e-3, "weight_decay": 1e-4},
-        "schedule": {"kind": "cosine", "eta_min": 1e-5, "warmup": {"epochs": 1, "factor": 0.05}},
-        "augment": {"pad": 4, "erasing": None},
-        "per_step": True, "evaluate_every": 2,
+                    "num_attention": 1, "dropout": 0.2},
+        "epochs": 36, "identities": 8, "images": 4, "sampler": "pk", "seed": 0,
+        "optimizer": {**_ADAM, "lr": 4e-3, "weight_decay": 1e-4},
+        "schedule": {"kind": "cosine", "eta_min": 1e-5,
+                     "warmup": {"epochs": 0.5, "factor": 0.05}},
+        "augment": {"pad": 4, "erasing": "zero", "erase": 0.3},
+        "per_step": True, "evaluate_every": 6,
     },
     # Luo et al. 2019, "bag of tricks".
     "bot-market1501": {

@@ -82,7 +82,7 @@ def test_module_and_version():
      ["train", "--out", "x", "--data", "synthetic:tiny", "--recipe", "mbgn-smal"]),
     ("sampler: expected pk", ["train", "--out", "x", "--data", "synthetic:tiny", "--set",
                               "sampler=pkk"]),
-    ("--system: expected one of baseline, mbgn", ["train", "--out", "x", "--data",
+    ("--system: expected one of .*mbgn", ["train", "--out", "x", "--data",
                                                   "synthetic:tiny", "--system", "mgn"]),
     ("unknown keyword 'atention'|atention", ["info", "--system", "mbgn", "--option",
                                              "atention=cbam"]),
@@ -192,11 +192,8 @@ def test_train_eval_embed_info(capsys, tmp_path, folder, trained):
 
 def test_a_run_is_not_overwritten_and_goes_on(capsys, tmp_path, folder):
     place = tmp_path / "run"
-    start = ["train", "--data", folder, "--out", place, "--epochs", 1, "--no-test",
-             "--set", "schedule.kind=constant", "--set", "schedule.eta_min=0", *SMALL]
-    start = [a for a in start if a not in ("schedule.eta_min=0",)]
-    start.remove("--set")
-    start += ["--set", 'schedule={"kind": "constant"}', "--seed", 4]
+    start = ["train", "--data", folder, "--out", place, "--epochs", 1, "--no-test", "--seed", 4,
+             *SMALL, "--set", 'schedule={"kind": "constant"}']
     assert run(capsys, *start)[0] == 0
     fails(capsys, 1, "holds a run already: go on with --resume", *start)
     fails(capsys, 2, "leave out --recipe, --seed", "train", "--out", place, "--resume", "--seed",
