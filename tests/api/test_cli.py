@@ -179,7 +179,7 @@ def test_train_eval_embed_info(capsys, tmp_path, folder, trained):
     assert np.array_equal(embeddings[-1], embeddings[0])
 
     status, out, _ = run(capsys, "info", trained)
-    assert status == 0 and "14,975,736 MACs" in out and "num_attention=" in out
+    assert status == 0 and "1,180,429 parameters" in out and "num_attention=1" in out
     status, out, _ = run(capsys, "info", trained, "--plan", 8, "--training")
     assert status == 0 and "batch 8, training" in out and "memory: " in out
     status, out, _ = run(capsys, "info")
