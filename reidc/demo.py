@@ -28,7 +28,7 @@ def _say(line=""):
 def run(arguments):
     """The whole demo; exit status 1 where the network did not learn."""
     import reidc
-    from reidc import recipes
+    from reidc import pictures, recipes
     from reidc.trainer import Trainer
 
     began, form = time.monotonic(), QUICK if arguments.quick else FULL
@@ -62,11 +62,11 @@ def run(arguments):
     after.save(os.path.join(arguments.out, "eval.json"))
     m.save(os.path.join(arguments.out, "mbgn-small.safetensors"))
 
-    _ranked(data, after, form, os.path.join(arguments.out, "ranking.png"))
+    pictures.save(_ranked(data, after, form), os.path.join(arguments.out, "ranking.png"))
     _curve(trainer.history, before, os.path.join(arguments.out, "curve.png"))
     print(_table([("untrained", before), ("trained", after),
                   ("colours only (RGB histogram)", colours)]))
-    print(f"tested on {form['size']}: {after.queries} queries, {after.gallery} in the gallery\n"
+    print(f"tested on {form['size']}: {after.queries} queries, {before.gallery} in the gallery\n"
           f"trained in {duration(trained)}, all in {duration(time.monotonic() - began)}\n"
           f"pictures: {', '.join(os.path.join(arguments.out, n) for n in PICTURES)}")
     return _verdict(before, after, colours, arguments)
@@ -154,7 +154,7 @@ def _data_sheet(data, path):
          f"gallery pictures of other people; {data.cameras} cameras",)), path)
 
 
-def _ranked(data, result, form, path):
+def _ranked(data, result, form, shares=QUERIES, ranks=RANKS, **look):
     """Queries that went well, fairly and badly, with what the network found."""
     from reidc import pictures
 
@@ -162,13 +162,13 @@ def _ranked(data, result, form, path):
     order = sorted((i for i, n in enumerate(result.hits.tolist()) if n),
                    key=lambda i: (result.ap[i], i))
     rows = []
-    for share in QUERIES:
+    for share in shares:
         q = order[min(len(order) - 1, int(share * len(order)))]
         pid, camera = int(query.pids[q]), int(query.camids[q])
         distances = result.distmat[q].tolist()
         found = [g for g in sorted(range(len(gallery)), key=distances.__getitem__)
                  if gallery.pids[g] != -1
-                 and not (gallery.pids[g] == pid and gallery.camids[g] == camera)][:RANKS]
+                 and not (gallery.pids[g] == pid and gallery.camids[g] == camera)][:ranks]
         rows.append({
             "query": query.batch([q])[0],
             "label": (f"person {pid}", f"camera {camera + 1}", f"AP {result.ap[q]:.2f}",
@@ -177,9 +177,9 @@ def _ranked(data, result, form, path):
             "right": [bool(gallery.pids[g] == pid) for g in found],
             "captions": [f"{i + 1} · cam {gallery.camids[g] + 1}" for i, g in enumerate(found)],
         })
-    pictures.save(pictures.ranking(
-        rows, f"Found by the trained network among {result.gallery} pictures of "
-        f"{form['size'].split(' who')[0]} never seen before"), path)
+    known = int((gallery.pids != -1).sum())
+    return pictures.ranking(rows, f"Found by the trained network among {known} pictures of "
+                            f"{form['size'].split(' who')[0]} never seen before", **look)
 
 
 def _curve(history, before, path):
