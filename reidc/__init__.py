@@ -17,6 +17,7 @@ _NAMES = {  # name: the module that has it
     "evaluate_rank": "evaluation",
     "Graph": "graph",
     "Baseline": "networks",
+    "FSAC": "networks",
     "FeatureExtractor": "networks",
     "HAMR": "networks",
     "MBGN": "networks",
@@ -46,7 +47,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; never runs
     from reidc.graph import Graph  # noqa: F401
     from reidc.loader import Loader  # noqa: F401
     from reidc.networks import (  # noqa: F401
-        HAMR, MBGN, MGAF, Baseline, FeatureExtractor, Network, build_model, list_models, load,
+        FSAC, HAMR, MBGN, MGAF, Baseline, FeatureExtractor, Network, build_model, list_models, load,
     )
     from reidc.optim import SGD, Adam, AdamW  # noqa: F401
     from reidc.trainer import Trainer  # noqa: F401

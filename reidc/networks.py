@@ -20,7 +20,8 @@ def check_device(device):
 class Network(_core.Network):
     """A network with its weights. Made by its system's class, `Graph.build`, `build_model`, `load`."""
 
-    def _build(self, system, pretrained, device, settings, prefixes=("backbone",)):
+    def _build(self, system, pretrained, device, settings, prefixes=("backbone",),
+               halve_bn=False):
         check_device(device)
         if pretrained is not None:  # found before minutes are spent on anything else
             from reidc.weights import load_pretrained, resolve_pretrained
@@ -28,7 +29,7 @@ class Network(_core.Network):
             pretrained = resolve_pretrained(pretrained)
         super().__init__(system, settings)
         if pretrained is not None:
-            load_pretrained(self, pretrained, prefixes=prefixes)
+            load_pretrained(self, pretrained, prefixes=prefixes, halve_bn=halve_bn)
 
     @property
     def contract(self):
@@ -228,7 +229,33 @@ class MGAF(Network):
             prefixes=("backbone", "small", "medium", "large"))
 
 
-SYSTEMS = {"baseline": Baseline, "mbgn": MBGN, "hamr": HAMR, "mgaf": MGAF}
+class FSAC(Network):
+    """Fusion Self-Attention feature Clustering network; `spec/fsac.md`.
+
+    num_classes, width_multiplier, seed, precision, threads: as Baseline's. height, width: multiples
+    of 32; weights fit one size only, as the tables of positions depend on it.
+    backbone: as Baseline's; mhsa needs one with bottlenecks ('resnet50_ibn_a', 'resnet50' and deeper).
+    pretrained: as Baseline's; weights with a plain bn1 are split between IN and BN. What mhsa
+    replaces is passed over.
+    mhsa: four heads of self-attention with relative positions in place of the 3×3 convolutions of
+    layer3 and layer4. eca: channel attention after each of the five stages. fusion: the maps of
+    layer2, layer3 and layer4 side by side instead of the last alone.
+    Training outputs: `f` N×3584 (N×2048 without fusion), `y` N×num_classes. Embedding: f, not
+    normalised. Loss: `id` + `triplet` (margin 0.3).
+
+    TypeError: unknown keyword. ValueError: a value or combination that does not fit. MemoryError.
+    """
+
+    def __init__(self, num_classes, height=256, width=128, *, backbone="resnet50_ibn_a",
+                 width_multiplier=1.0, pretrained=None, seed=0, device="cpu", precision="float32",
+                 threads=None, mhsa=True, eca=True, fusion=True):
+        self._build("fsac", pretrained, device, dict(
+            num_classes=num_classes, height=height, width=width, backbone=backbone,
+            width_multiplier=width_multiplier, seed=seed, precision=precision, threads=threads,
+            mhsa=mhsa, eca=eca, fusion=fusion), halve_bn=True)
+
+
+SYSTEMS = {"baseline": Baseline, "mbgn": MBGN, "hamr": HAMR, "mgaf": MGAF, "fsac": FSAC}
 
 
 def list_models():

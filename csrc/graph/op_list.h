@@ -65,6 +65,9 @@
     X(matmul)                                                                                  \
     /* x rank 3 -> like x; negate: softmax of each row (of -x) */                               \
     X(softmax)                                                                                 \
+    /* q, k, v rank 4, rel_h(2h-1,d), rel_w(2w-1,d) -> like q; groups (heads of d) scale:      \
+       self-attention with relative positions (the FSAC page) */                               \
+    X(relative_attention)                                                                      \
     /* x rank 4, p(1) -> (n,c); eps: generalised mean (the MFA page) */                         \
     X(gem)                                                                                     \
     /* m(n,c), w(1,1,kernel) -> (n,c): along channels, zero padded */                           \

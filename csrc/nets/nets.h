@@ -46,6 +46,7 @@ typedef struct rc_system {
 } rc_system;
 
 extern const rc_system rc_system_baseline;
+extern const rc_system rc_system_fsac;
 extern const rc_system rc_system_hamr;
 extern const rc_system rc_system_mbgn;
 extern const rc_system rc_system_mgaf;

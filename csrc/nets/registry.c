@@ -11,6 +11,7 @@ static const rc_system *const systems[] = {
     &rc_system_mbgn,
     &rc_system_hamr,
     &rc_system_mgaf,
+    &rc_system_fsac,
 };
 #define N_SYSTEMS ((int)(sizeof systems / sizeof systems[0]))
 

@@ -81,13 +81,15 @@ shortcut(rc_graph *g, rc_value x, const char *name, int64_t out, int64_t stride,
 
 static rc_value
 bottleneck(rc_graph *g, const rc_backbone *b, rc_value x, const char *name, int stage,
-           int64_t stride, bool first)
+           int64_t stride, bool first, rc_resnet_middle middle)
 {
     int64_t w = b->width[stage - 1], out = b->out[stage - 1];
     bool ibn = b->ibn && stage < 4;
     rc_value y = conv(g, x, RC_L("%s.conv1", name), w, 1, 1);
     y = ibn ? rc_ibn(g, y, RC_L("%s.bn1", name)) : rc_batch_norm(g, y, RC_L("%s.bn1", name));
-    y = conv(g, rc_relu(g, y), RC_L("%s.conv2", name), w, 3, stride);
+    rc_label conv2 = rc_label_of("%s.conv2", name);
+    y = rc_relu(g, y);
+    y = middle ? middle(g, y, conv2.text, stride) : conv(g, y, conv2.text, w, 3, stride);
     y = rc_relu(g, rc_batch_norm(g, y, RC_L("%s.bn2", name)));
     y = conv(g, y, RC_L("%s.conv3", name), out, 1, 1);
     y = rc_batch_norm(g, y, RC_L("%s.bn3", name));
@@ -110,10 +112,17 @@ rc_value
 rc_resnet_stage(rc_graph *g, const rc_backbone *b, rc_value x, const char *prefix, int stage,
                 int64_t stride)
 {
+    return rc_resnet_stage_with(g, b, x, prefix, stage, stride, NULL);
+}
+
+rc_value
+rc_resnet_stage_with(rc_graph *g, const rc_backbone *b, rc_value x, const char *prefix, int stage,
+                     int64_t stride, rc_resnet_middle middle)
+{
     for (int j = 0; j < b->blocks[stage - 1]; j++) {
         rc_label name = rc_label_of("%s.layer%d.%d", prefix, stage, j);
         int64_t s = j == 0 ? stride : 1;
-        x = b->bottleneck ? bottleneck(g, b, x, name.text, stage, s, j == 0)
+        x = b->bottleneck ? bottleneck(g, b, x, name.text, stage, s, j == 0, middle)
                           : basic(g, b, x, name.text, stage, s);
     }
     rc_graph_name(g, x, RC_L("%s.layer%d", prefix, stage));

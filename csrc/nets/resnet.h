@@ -23,5 +23,10 @@ rc_value rc_resnet_pool(rc_graph *g, rc_value x);
 /* `prefix`.layer<stage>, stage 1..4; stride that of its first block. */
 rc_value rc_resnet_stage(rc_graph *g, const rc_backbone *b, rc_value x, const char *prefix,
                          int stage, int64_t stride);
+/* What stands in the place of a bottleneck's 3x3 convolution (called name, conv2 of its block),
+ * with its stride; FSAC puts attention there. NULL: the convolution. */
+typedef rc_value (*rc_resnet_middle)(rc_graph *g, rc_value x, const char *name, int64_t stride);
+rc_value rc_resnet_stage_with(rc_graph *g, const rc_backbone *b, rc_value x, const char *prefix,
+                              int stage, int64_t stride, rc_resnet_middle middle);
 
 #endif

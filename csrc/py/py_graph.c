@@ -291,6 +291,8 @@ input_is_parameter(rc_op_id op, int i)
     case RC_OP_gem:
     case RC_OP_channel_conv:
         return i == 1;
+    case RC_OP_relative_attention:
+        return i >= 3;
     default:
         return false;
     }

@@ -132,7 +132,8 @@ def judge(engine, known, images, labels, planes=None):
     sets("loss", 2)
     sets("gradient", 3, quiet)
     for name in quiet:  # rounding noise on both sides: its norm, against the norm's own weight
-        scale = np.linalg.norm(truth[3][name.replace(".bias", ".weight")])
+        weight = name.replace(".bias", ".weight").replace("rel_w", "q.weight")
+        scale = np.linalg.norm(truth[3][weight.replace("rel_h", "q.weight")])
         norms = [float(np.linalg.norm(t[3][name])) for t in (ours, *peers)]
         report.rows.append(Row("gradient", name, norms[0], max(norms[1:]), FACTOR * max(norms[1:])
                                + GRADIENT_FLOOR * scale, absolute=True))

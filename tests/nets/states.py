@@ -78,7 +78,7 @@ def tensor(name, shapes, seed):
         return rng.uniform(0.5, 1.0, shape) * small
     fan_in = int(np.prod(shape[1:]))
     gain = 0.5 if re.search(r"classifier(\.\d+)?$", stem) else 2.0
-    if stem.endswith((".attention.theta", ".attention.phi")):
+    if stem.endswith((".attention.theta", ".attention.phi", ".conv2.q", ".conv2.k")):
         gain = 0.05  # logits of a few units: neither flat nor one position takes all
     w = np.sqrt(gain / fan_in) * rng.standard_normal(shape)
     if len(shape) == 4:  # most of the row's mean goes, or norms see constants far above deviations

@@ -1,4 +1,4 @@
-"""HAMR and MGAF against their PyTorch twins in float64, every switch once.
+"""HAMR, MGAF and FSAC against their PyTorch twins in float64, every switch once.
 
 Small sizes, as test_parity.py (whose helpers are used); the whole default network and the paper's
 size are `slow`.
@@ -34,6 +34,15 @@ MGAFS = {
     "medium": SMALL18 | dict(small=False, large=False),
     "two": SMALL18 | dict(large=False, attention=False),
 }
+QUARTER = dict(width_multiplier=0.125)
+FSACS = {
+    "default": QUARTER,
+    "plain norms": QUARTER | dict(backbone="resnet50"),
+    "no eca": QUARTER | dict(eca=False),
+    "no fusion": QUARTER | dict(eca=False, fusion=False),
+    "plain": QUARTER | dict(mhsa=False, eca=False, fusion=False),
+    "no mhsa": SMALL18 | dict(mhsa=False),
+}
 
 
 @pytest.mark.parametrize("key", list(HAMRS))
@@ -54,8 +63,23 @@ def test_mgaf_ten_steps():
     ten_steps("MGAF", SMALL18 | dict(large=False))
 
 
+@pytest.mark.parametrize("key", list(FSACS))
+def test_fsac(key):
+    parity("FSAC", FSACS[key], identities=4, images=3)
+
+
+def test_fsac_wider_map():
+    """Both tables have more than one column to tell apart in every block."""
+    parity("FSAC", QUARTER, 64, 96, identities=3, images=3)
+
+
+def test_fsac_ten_steps():
+    ten_steps("FSAC", QUARTER)
+
+
 @pytest.mark.parametrize("name,options", [("HAMR", o) for o in HAMRS.values()]
-                         + [("MGAF", o) for o in MGAFS.values()])
+                         + [("MGAF", o) for o in MGAFS.values()]
+                         + [("FSAC", o) for o in FSACS.values()])
 def test_names_and_their_order(name, options):
     engine = getattr(reidc, name)(7, 96, 32, **options)
     twin = twin_of(name, 7, 96, 32, **options)
@@ -115,3 +139,8 @@ def test_mgaf_high_map():
 @pytest.mark.slow
 def test_mgaf_full_size():
     parity("MGAF", {}, 384, 128, identities=2, images=2)
+
+
+@pytest.mark.slow
+def test_fsac_full_size():
+    parity("FSAC", {}, 256, 128, identities=2, images=2)

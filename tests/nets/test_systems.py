@@ -6,7 +6,7 @@ import pytest
 import reidc
 
 SMALL = dict(backbone="resnet18", width_multiplier=0.5)
-FULL_SIZE_IN_DEFAULT_RUN = {"HAMR": 2, "MGAF": 1}  # rows; the others are `slow`
+FULL_SIZE_IN_DEFAULT_RUN = {"HAMR": 2, "MGAF": 1, "FSAC": 4}  # rows; the others are `slow`
 
 
 def full_size():
@@ -247,7 +247,95 @@ def test_mgaf_named_maps():
             assert ((gradient != 0).sum((2, 3)) <= 1).all()
 
 
+NARROW = dict(backbone="resnet50_ibn_a", width_multiplier=0.125)
+
+
+def test_fsac_outputs_and_names():
+    m = small("FSAC", **NARROW)
+    x, y = batch()
+    out = m.forward(x, training=True)
+    assert [(k, v.shape) for k, v in out.items()] == [("f", (4, 448)), ("y", (4, 5))]
+    assert not m.test_flip and not m.normalized and set(m.loss(x, y)) == {"total", "id", "triplet"}
+    names = list(m.state_dict())
+    assert names[-7:] == [f"eca{i}.conv.weight" for i in range(1, 6)] + ["classifier.weight",
+                                                                         "classifier.bias"]
+    assert small("FSAC", **NARROW, fusion=False).dimension == 256
+    bare = small("FSAC", mhsa=False, eca=False)  # basic blocks are fine without attention
+    assert not [k for k in bare.state_dict() if k.startswith("eca") or ".rel_" in k]
+    with pytest.raises(ValueError, match="images"):  # the tables' size
+        m.forward(np.zeros((2, 3, 64, 32), np.float32))
+
+
+def test_fsac_initial_values():
+    s = reidc.FSAC(751, 96, 64, width_multiplier=0.5).state_dict()
+
+    def spread(name, deviation, rel=0.05):
+        assert s[name].std() == pytest.approx(deviation, rel=rel), name
+
+    for layer, w in (("layer3.1", 128), ("layer4.0", 256)):
+        for k in "qkv":
+            spread(f"backbone.{layer}.conv2.{k}.weight", np.sqrt(2 / w))
+        for k in ("rel_h", "rel_w"):
+            spread(f"backbone.{layer}.conv2.{k}", np.sqrt(4 / w), rel=0.15)
+    eca = np.concatenate([s[f"eca{i}.conv.weight"].ravel() * np.sqrt(
+        s[f"eca{i}.conv.weight"].size / 2) for i in range(1, 6)])
+    assert 0.6 < eca.std() < 1.5
+    spread("classifier.weight", 0.001)
+    assert not s["classifier.bias"].any()
+    assert (s["backbone.layer2.0.bn1.IN.weight"] == 1).all()
+    assert not s["backbone.layer2.0.bn1.IN.bias"].any()
+
+
+@pytest.mark.parametrize("height,width,switches,error,words", [
+    (80, 32, NARROW, ValueError, ["32", "80"]),
+    (96, 48, NARROW, ValueError, ["32", "48"]),
+    (96, 32, dict(backbone="resnet34"), ValueError, ["mhsa", "resnet34"]),
+    (96, 32, NARROW | dict(mhsa=None), ValueError, ["mhsa", "True or False"]),
+    (96, 32, NARROW | dict(eca="yes"), ValueError, ["eca", "True or False"]),
+    (96, 32, NARROW | dict(fusion=1.0), ValueError, ["fusion", "True or False"]),
+    (96, 32, NARROW | dict(label_smooth=0.1), TypeError, ["label_smooth"]),
+])
+def test_fsac_wrong_switches(height, width, switches, error, words):
+    with pytest.raises(error) as caught:
+        reidc.FSAC(5, height, width, **switches)
+    assert all(w in str(caught.value) for w in words), caught.value
+
+
+@pytest.mark.parametrize("source", ["resnet50", "resnet50_ibn_a"])
+def test_fsac_pretrained(source, tmp_path):
+    """A plain ResNet's bn1 goes half to IN, half to BN; what attention replaces is passed over."""
+    from reidc.weights import write_weights
+
+    rng = np.random.default_rng(1)
+    m = small("Baseline", backbone=source, width_multiplier=0.125)
+    plain = {k[len("backbone."):]: rng.standard_normal(v.shape).astype(np.float32)
+             for k, v in m.state_dict().items() if k.startswith("backbone.")}
+    write_weights(tmp_path / "resnet.npz", plain)
+    state = small("FSAC", **NARROW, pretrained=tmp_path / "resnet.npz").state_dict()
+    if source == "resnet50":
+        bn = plain["layer3.2.bn1.bias"]
+        assert np.array_equal(state["backbone.layer3.2.bn1.IN.bias"], bn[:len(bn) // 2])
+        assert np.array_equal(state["backbone.layer3.2.bn1.BN.bias"], bn[len(bn) // 2:])
+    else:
+        for k in ("IN.bias", "BN.running_var"):
+            assert np.array_equal(state[f"backbone.layer3.2.bn1.{k}"], plain[f"layer3.2.bn1.{k}"])
+    assert np.array_equal(state["backbone.layer4.2.conv3.weight"], plain["layer4.2.conv3.weight"])
+    fresh = small("FSAC", **NARROW).state_dict()
+    kept = {k for k, v in state.items() if np.array_equal(v, fresh[k])}
+    assert kept == {k for k in state if not k.startswith("backbone.") or ".rel_" in k
+                    or k.endswith(("q.weight", "k.weight", "v.weight"))}
+
+
+def test_fsac_named_maps():
+    for eca in (True, False):
+        m = small("FSAC", **NARROW, precision="float64", eca=eca)
+        name = "eca5" if eca else "backbone.layer4"
+        fmap, gradient = m.explain(batch(2)[0].astype(np.float64), name, "y", np.ones((2, 5)))
+        assert fmap.shape == (2, 256, 3, 1) and np.abs(gradient).max() > 0
+
+
 @pytest.mark.parametrize("system,switches", [
+    ("FSAC", NARROW | dict(fusion=False)),
     ("MGAF", dict(medium=False)),
     ("HAMR", dict(stages=(1, 3), order="CFS", dropblock=(0.33, 1.0), margin=None)),
 ])

@@ -33,8 +33,9 @@ def macs(net, x):
 @pytest.mark.parametrize("page", pages.ROWS, ids=str)
 def test_counts(page):
     with torch.device("meta"):
-        net = twins.build(page.system, 751, 384, 128, **page.switches)
-        got, dimension = macs(net, torch.empty(1, 3, 384, 128))
+        size = pages.SIZES[page.system]
+        net = twins.build(page.system, 751, *size, **page.switches)
+        got, dimension = macs(net, torch.empty(1, 3, *size))
     assert sum(p.numel() for p in net.parameters()) == page.parameters
     assert len(entries(net)) == page.entries
     assert dimension == page.dimension
@@ -111,3 +112,32 @@ def test_mgaf_outputs():
         f"y_{b}_{i}": (4, 7) for b, n in (("small", 1), ("medium", 3), ("large", 4))
         for i in range(n)}
     assert list(out)[:5] == ["f_small", "f_medium", "f_large", "y_small_0", "y_medium_0"]
+
+
+def test_fsac_names_follow_the_table():
+    with torch.device("meta"):
+        shapes = {k: tuple(v.shape) for k, v in twins.build("FSAC", 751, 256, 128)
+                  .state_dict().items()}
+    tables = [(63, 31, 64)] + [(31, 15, 64)] * 5 + [(31, 15, 128)] + [(15, 7, 128)] * 2
+    blocks = [(3, j) for j in range(6)] + [(4, j) for j in range(3)]
+    for (stage, j), (rows, columns, d) in zip(blocks, tables, strict=True):
+        name = f"backbone.layer{stage}.{j}.conv2"
+        assert {k[len(name) + 1:]: v for k, v in shapes.items() if k.startswith(name)} == {
+            "rel_h": (rows, d), "rel_w": (columns, d)} | {
+            f"{k}.weight": (4 * d, 4 * d, 1, 1) for k in "qkv"}
+    for stage, j in [(1, 0), (2, 3), (3, 5)]:
+        assert f"backbone.layer{stage}.{j}.bn1.IN.weight" in shapes
+        assert f"backbone.layer{stage}.{j}.bn1.weight" not in shapes
+    assert "backbone.layer4.0.bn1.weight" in shapes
+    assert [shapes[f"eca{i}.conv.weight"] for i in range(1, 6)] == [
+        (1, 1, k) for k in (3, 5, 5, 5, 7)]
+    assert shapes["classifier.weight"] == (751, 3584) and shapes["classifier.bias"] == (751,)
+
+
+def test_fsac_outputs():
+    with torch.device("meta"):
+        net = twins.build("FSAC", 7, 96, 32)
+        out = net.train()(torch.empty(4, 3, 96, 32))
+    assert {k: tuple(v.shape) for k, v in out.items()} == {"f": (4, 3584), "y": (4, 7)}
+    assert net.backbone.layer3[0].conv2.mask.shape == (4, 4, 48, 48)
+    assert net.eca5.mask.shape == (4, 2048)

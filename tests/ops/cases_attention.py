@@ -271,3 +271,54 @@ case("normalize", {"eps": 1e-12}, [(2, 257)], ref_normalize)
 case("normalize", {"eps": 3.0}, [(6, 9)], ref_normalize, label="some clamped")
 wrong("normalize", {"eps": 1e-12}, [(2, 3, 4)], "2x3x4")
 wrong("normalize", {"eps": 0.0}, [(2, 3)], "eps")
+
+
+# ---- relative_attention ----------------------------------------------------------------------
+
+def ref_relative_attention(x, attrs, training):
+    q, k, v, rel_h, rel_w = x
+    n, c, h, w = q.shape
+    heads = attrs["groups"]
+    d = c // heads
+    y = np.zeros(q.shape)
+    for image in range(n):
+        for head in range(heads):
+            part = slice(head * d, (head + 1) * d)
+            for row in range(h):
+                for col in range(w):
+                    query = attrs["scale"] * q[image, part, row, col]
+                    logits = np.array([[query @ (k[image, part, r, s] + rel_h[r - row + h - 1]
+                                                 + rel_w[s - col + w - 1])
+                                        for s in range(w)] for r in range(h)])
+                    a = np.exp(logits - logits.max())
+                    y[image, part, row, col] = (a / a.sum() * v[image, part]).sum(axis=(1, 2))
+    return y
+
+
+def relative_attention(n, heads, d, h, w, scale, **more):
+    x = (n, heads * d, h, w)
+    case("relative_attention", {"groups": heads, "scale": scale},
+         [x, x, x, (2 * h - 1, d), (2 * w - 1, d)], ref_relative_attention,
+         terms=h * w + d, label=f"{heads}x{d}", **more)
+
+
+relative_attention(2, 2, 3, 3, 2, 0.6)
+relative_attention(1, 1, 2, 2, 3, -1.5)
+relative_attention(3, 2, 1, 1, 4, 1.0)  # one row: rel_h is a constant of each row of logits
+relative_attention(2, 2, 2, 3, 1, 1.0)
+relative_attention(1, 3, 5, 1, 1, 1.0)
+relative_attention(2, 4, 16, 6, 3, 0.25, numeric=False)
+case("relative_attention", {"groups": 2, "scale": 1.0},
+     [(2, 4, 3, 2)] * 3 + [(5, 2), (3, 2)], ref_relative_attention, numeric=False, label="large",
+     inputs=lambda rng, s: [30 * rng.standard_normal(shape) for shape in s], terms=400)
+Q = (1, 6, 3, 2)
+ATTENTION = {"groups": 2, "scale": 1.0}
+wrong("relative_attention", ATTENTION, [(1, 6, 6)] * 3 + [(5, 3), (3, 3)], ["q", "1x6x6"])
+wrong("relative_attention", ATTENTION, [Q, (1, 6, 2, 3), Q, (5, 3), (3, 3)], ["k", "1x6x2x3"])
+wrong("relative_attention", ATTENTION, [Q, Q, (2, 6, 3, 2), (5, 3), (3, 3)], ["v", "2x6x3x2"])
+wrong("relative_attention", ATTENTION, [Q, Q, Q, (3, 3), (3, 3)], ["rel_h", "5x3", "got 3x3"])
+wrong("relative_attention", ATTENTION, [Q, Q, Q, (5, 3), (5, 3)], ["rel_w", "3x3", "got 5x3"])
+wrong("relative_attention", {"groups": 4, "scale": 1.0}, [Q, Q, Q, (5, 3), (3, 3)],
+      ["4 equal heads", "6"])
+wrong("relative_attention", {"groups": 0, "scale": 1.0}, [Q, Q, Q, (5, 3), (3, 3)], "groups")
+wrong("relative_attention", {"groups": 2, "scale": 0.0}, [Q, Q, Q, (5, 3), (3, 3)], "scale")

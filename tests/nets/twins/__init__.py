@@ -15,6 +15,8 @@ def build(name, num_classes, height, width, **options):
         from .hamr import HAMR as cls
     elif name == "MGAF":
         from .mgaf import MGAF as cls
+    elif name == "FSAC":
+        from .fsac import FSAC as cls
     else:
         raise ValueError(f"no twin of {name!r}")
     return cls(num_classes, height, width, **options)
