@@ -41,6 +41,14 @@ def save(image, path, colors=None):
         image.save(file, format="PNG", optimize=True)
 
 
+def _headline(draw, text, margin, width):
+    """As large as fits."""
+    size = 19
+    while size > 9 and draw.textlength(text, _font(size)) > width - 2 * margin:
+        size -= 1
+    draw.text((margin, 14 + (19 - size)), text, INK, _font(size))
+
+
 def ranking(rows, title, thumb=(64, 128)):
     """Queries with their ranked galleries.
 
@@ -55,7 +63,7 @@ def ranking(rows, title, thumb=(64, 128)):
     left = margin + label_w + cell_w + 16
     image, draw = _canvas(left + columns * cell_w + margin - gap,
                           top + len(rows) * (cell_h + 8) + margin - 8)
-    draw.text((margin, 14), title, INK, _font(19))
+    _headline(draw, title, margin, image.width)
     small, normal = _font(11), _font(13)
     x = margin
     for color, text in ((ASKED, "query"), (RIGHT, "same person"), (WRONG, "someone else")):
@@ -91,7 +99,7 @@ def sheet(rows, title, notes=(), thumb=(64, 128)):
     columns = max(len(pictures) for _, pictures, _ in rows)
     image, draw = _canvas(margin * 2 + label_w + columns * (tw + gap) - gap,
                           top + len(rows) * (th + 30) + 4)
-    draw.text((margin, 14), title, INK, _font(19))
+    _headline(draw, title, margin, image.width)
     for i, note in enumerate(notes):
         draw.text((margin, 42 + 18 * i), note, FAINT, _font(13))
     y = top
