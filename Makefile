@@ -35,7 +35,7 @@ test-all: build
 
 test-twin: build
 	$(PY) -m pip install -q "torch==2.13.0"
-	$(PY) -m pytest -q -m "twin" -rs
+	OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -q -m "twin" -rs
 
 asan: $(VENV)/ready
 	bash tests/c/run.sh

@@ -1,0 +1,18 @@
+"""With REIDC_REQUIRE_TWIN=1 (CI) the comparisons with PyTorch may not be skipped."""
+import os
+
+import pytest
+
+
+def pytest_configure(config):
+    if os.environ.get("REIDC_REQUIRE_TWIN") == "1":
+        try:
+            import torch  # noqa: F401
+        except ImportError as error:
+            pytest.exit(f"REIDC_REQUIRE_TWIN is set, but torch does not import: {error}", 3)
+
+
+def pytest_runtest_logreport(report):
+    if os.environ.get("REIDC_REQUIRE_TWIN") == "1" and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped where it must run: {report.longrepr}"
