@@ -21,6 +21,7 @@ _NAMES = {  # name: the module that has it
     "FeatureExtractor": "networks",
     "HAMR": "networks",
     "MBGN": "networks",
+    "MFA": "networks",
     "MGAF": "networks",
     "Network": "networks",
     "build_model": "networks",
@@ -47,7 +48,8 @@ if TYPE_CHECKING:  # what type checkers and editors read; never runs
     from reidc.graph import Graph  # noqa: F401
     from reidc.loader import Loader  # noqa: F401
     from reidc.networks import (  # noqa: F401
-        FSAC, HAMR, MBGN, MGAF, Baseline, FeatureExtractor, Network, build_model, list_models, load,
+        FSAC, HAMR, MBGN, MFA, MGAF, Baseline, FeatureExtractor, Network, build_model,
+        list_models, load,
     )
     from reidc.optim import SGD, Adam, AdamW  # noqa: F401
     from reidc.trainer import Trainer  # noqa: F401

@@ -255,7 +255,41 @@ class FSAC(Network):
             mhsa=mhsa, eca=eca, fusion=fusion), halve_bn=True)
 
 
-SYSTEMS = {"baseline": Baseline, "mbgn": MBGN, "hamr": HAMR, "mgaf": MGAF, "fsac": FSAC}
+class MFA(Network):
+    """Multi-local Feature and Attention fused network; `spec/mfa.md`.
+
+    num_classes, backbone, width_multiplier, pretrained, seed, precision, threads: as Baseline's.
+    height, width: multiples of 16.
+    cpaa: layers (of 1 to 4) with an attention module after them; () for none. cpaa_parts: 'both',
+    'channel' or 'point'. cpaa_scale: scaled softmaxes (not in the paper).
+    local_branches: a block, pooling, BNNeck, classifier and centres for each of `regions` (1 to 32)
+    horizontal strips of the map; False: one vector, the mean of the map (then gla=False).
+    pool: of the branches, 'gem' or 'avg'.
+    label_smooth: of the cross entropy `id`. triplet: soft-margin batch-hard `triplet` on `feat_i`.
+    center: add w_center times the centre loss `center`. gla: add w_gla times `gla`, the mean of
+    1 − cosine of `feat_i` and `region_i`.
+    Training outputs: `feat_i` N×C, then `logit_i` N×num_classes, then `region_i` N×C (the strips'
+    means), i from 0. Embedding: the BNNecks' outputs side by side (8192 by default), of unit length.
+
+    TypeError: unknown keyword. ValueError: a value or combination that does not fit. MemoryError.
+    """
+
+    def __init__(self, num_classes, height=256, width=128, *, backbone="resnet50",
+                 width_multiplier=1.0, pretrained=None, seed=0, device="cpu", precision="float32",
+                 threads=None, cpaa=(2, 3, 4), cpaa_parts="both", cpaa_scale=False,
+                 local_branches=True, regions=4, gla=True, pool="gem", label_smooth=0.1,
+                 triplet=True, center=True, w_center=0.0005, w_gla=1.0):
+        self._build("mfa", pretrained, device, dict(
+            num_classes=num_classes, height=height, width=width, backbone=backbone,
+            width_multiplier=width_multiplier, seed=seed, precision=precision, threads=threads,
+            cpaa=cpaa, cpaa_parts=cpaa_parts, cpaa_scale=cpaa_scale,
+            local_branches=local_branches, regions=regions, gla=gla, pool=pool,
+            label_smooth=label_smooth, triplet=triplet, center=center, w_center=w_center,
+            w_gla=w_gla))
+
+
+SYSTEMS = {"baseline": Baseline, "mbgn": MBGN, "hamr": HAMR, "mgaf": MGAF, "fsac": FSAC,
+           "mfa": MFA}
 
 
 def list_models():

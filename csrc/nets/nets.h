@@ -14,6 +14,7 @@ typedef enum rc_switch_kind {
     RC_SWITCH_REAL_OR_NONE, /* double; NaN for None */
     RC_SWITCH_LETTERS, /* char[8]: up to 7 letters of `choices`, each at most once */
     RC_SWITCH_SUBSET,  /* int64_t: integers low..high (at most 62), bit i for i; not empty */
+    RC_SWITCH_SUBSET_OR_EMPTY, /* the same, () allowed */
     RC_SWITCH_RATIOS,  /* double[2], low..high each; NaN for None */
 } rc_switch_kind;
 
@@ -49,6 +50,7 @@ extern const rc_system rc_system_baseline;
 extern const rc_system rc_system_fsac;
 extern const rc_system rc_system_hamr;
 extern const rc_system rc_system_mbgn;
+extern const rc_system rc_system_mfa;
 extern const rc_system rc_system_mgaf;
 
 /* Look a system up; its graph from settings. *used: settings that are not the network's

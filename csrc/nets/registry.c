@@ -12,6 +12,7 @@ static const rc_system *const systems[] = {
     &rc_system_hamr,
     &rc_system_mgaf,
     &rc_system_fsac,
+    &rc_system_mfa,
 };
 #define N_SYSTEMS ((int)(sizeof systems / sizeof systems[0]))
 
@@ -225,7 +226,7 @@ subset(const rc_switch *w, const rc_setting *s, int64_t *out, rc_error *err)
         }
         found |= INT64_C(1) << s->list[i];
     }
-    if (!found) {
+    if (!found && w->kind == RC_SWITCH_SUBSET) {
         return rc_fail(err, RC_ARGUMENT, "%s: expected at least one integer from %.0f to %.0f, got "
                        "an empty tuple", s->name, w->low, w->high);
     }
@@ -285,6 +286,7 @@ read_switch(const rc_switch *w, const rc_setting *s, char *config, rc_error *err
     case RC_SWITCH_LETTERS:
         return letters_of(s, w->choices, config + w->offset, err);
     case RC_SWITCH_SUBSET:
+    case RC_SWITCH_SUBSET_OR_EMPTY:
         return subset(w, s, i, err);
     case RC_SWITCH_RATIOS:
         return ratios(w, s, r, err);

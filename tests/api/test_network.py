@@ -352,7 +352,7 @@ def test_counts_of_the_pages():
 
 
 def test_registry():
-    assert {"baseline", "mbgn", "hamr", "mgaf", "fsac"} <= set(reidc.list_models())
+    assert {"baseline", "mbgn", "hamr", "mgaf", "fsac", "mfa"} <= set(reidc.list_models())
     assert reidc.list_models() == list(reidc.networks.SYSTEMS)
     m = reidc.build_model("MBGN", 5, height=96, width=32, backbone="resnet18",
                           width_multiplier=0.25)

@@ -12,7 +12,8 @@ import zlib
 import numpy as np
 
 KINK = 0.5
-LAST_NORM = re.compile(r"(?:backbone|small|medium|large)\.layer\d\.\d+\.(bn\d)\.weight$")
+LAST_NORM = re.compile(
+    r"(?:(?:backbone|small|medium|large)\.layer\d|branch)\.\d+\.(bn\d)\.weight$")
 
 
 def generator(name, seed):
@@ -52,7 +53,7 @@ def shift(name, shapes):
     stem = name.rpartition(".")[0]
     if stem + ".weight" not in shapes or len(shapes[stem + ".weight"]) != 1:
         return 0.0  # bias of a convolution or a linear layer
-    if is_last_norm(stem + ".weight", shapes) or stem == "bnneck":
+    if is_last_norm(stem + ".weight", shapes) or stem.startswith("bnneck"):
         return 0.0
     if re.search(r"att\d\.(bn[12]|att\.bn|bn)$|head\d+_\d+\.bn2$|\.attention\.bn$", stem):
         return 0.0  # no ReLU behind it
@@ -69,16 +70,19 @@ def tensor(name, shapes, seed):
         return rng.uniform(0.5, 1.5, shape) * running_scale(name, shapes) ** 2
     if leaf == "running_mean":
         return 0.3 * rng.standard_normal(shape) * running_scale(name, shapes)
-    if name == "center":
+    if name.startswith("center"):
         return rng.standard_normal(shape)
     if leaf == "bias":
         return shift(name, shapes) + 0.1 * rng.standard_normal(shape)
+    if name.endswith(".gem.p"):
+        return rng.uniform(2.0, 4.0, shape)
     if len(shape) == 1:  # norms
         small = 0.05 if is_last_norm(name, shapes) else 1.0
         return rng.uniform(0.5, 1.0, shape) * small
     fan_in = int(np.prod(shape[1:]))
     gain = 0.5 if re.search(r"classifier(\.\d+)?$", stem) else 2.0
-    if stem.endswith((".attention.theta", ".attention.phi", ".conv2.q", ".conv2.k")):
+    if stem.endswith((".attention.theta", ".attention.phi", ".conv2.q", ".conv2.k")) or re.search(
+            r"cpaa\.\d\.(query|key)$", stem):
         gain = 0.05  # logits of a few units: neither flat nor one position takes all
     w = np.sqrt(gain / fan_in) * rng.standard_normal(shape)
     if len(shape) == 4:  # most of the row's mean goes, or norms see constants far above deviations
@@ -89,14 +93,15 @@ def tensor(name, shapes, seed):
 def excite(shapes, seed=0):
     """shapes: name -> shape (or -> array, e.g. a state_dict) -> name -> float32 array.
 
-    A norm's parameters are told from others by their rank; `bnneck.bias`, which no page trains,
+    A norm's parameters are told from others by their rank; a BNNeck's bias, which no page trains,
     keeps its 0.
     """
     shapes = {k: tuple(getattr(v, "shape", v)) for k, v in shapes.items()
               if not k.endswith("num_batches_tracked")}
     state = {k: np.ascontiguousarray(tensor(k, shapes, seed), np.float32) for k in shapes}
-    if "bnneck.bias" in state:
-        state["bnneck.bias"][...] = 0
+    for name in state:
+        if re.fullmatch(r"bnneck(\.\d+)?\.bias", name):
+            state[name][...] = 0
     return state
 
 

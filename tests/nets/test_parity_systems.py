@@ -1,4 +1,4 @@
-"""HAMR, MGAF and FSAC against their PyTorch twins in float64, every switch once.
+"""HAMR, MGAF, FSAC and MFA against their PyTorch twins in float64, every switch once.
 
 Small sizes, as test_parity.py (whose helpers are used); the whole default network and the paper's
 size are `slow`.
@@ -43,6 +43,17 @@ FSACS = {
     "plain": QUARTER | dict(mhsa=False, eca=False, fusion=False),
     "no mhsa": SMALL18 | dict(mhsa=False),
 }
+MFAS = {
+    "default": QUARTER,
+    "scaled": QUARTER | dict(cpaa_scale=True),
+    "channel": QUARTER | dict(cpaa_parts="channel", cpaa=(3, 4), regions=3),
+    "point": QUARTER | dict(cpaa_parts="point", cpaa=(1, 4), regions=5),
+    "no cpaa": QUARTER | dict(cpaa=(), w_gla=0.5, w_center=0.01),
+    "no gla": SMALL18 | dict(gla=False, cpaa=(2, 3), pool="avg"),
+    "alone": QUARTER | dict(local_branches=False, gla=False),
+    "alone, plain": QUARTER | dict(local_branches=False, gla=False, cpaa=(), label_smooth=0.0),
+    "one loss": SMALL18 | dict(triplet=False, center=False, gla=False, cpaa=(4,), regions=2),
+}
 
 
 @pytest.mark.parametrize("key", list(HAMRS))
@@ -77,9 +88,20 @@ def test_fsac_ten_steps():
     ten_steps("FSAC", QUARTER)
 
 
+@pytest.mark.parametrize("key", list(MFAS))
+def test_mfa(key):
+    parity("MFA", MFAS[key], identities=4, images=3)
+
+
+def test_mfa_ten_steps():
+    """Without centres, whose own rule the twin's Adam does not have (test_systems.py has it)."""
+    ten_steps("MFA", QUARTER | dict(center=False))
+
+
 @pytest.mark.parametrize("name,options", [("HAMR", o) for o in HAMRS.values()]
                          + [("MGAF", o) for o in MGAFS.values()]
-                         + [("FSAC", o) for o in FSACS.values()])
+                         + [("FSAC", o) for o in FSACS.values()]
+                         + [("MFA", o) for o in MFAS.values()])
 def test_names_and_their_order(name, options):
     engine = getattr(reidc, name)(7, 96, 32, **options)
     twin = twin_of(name, 7, 96, 32, **options)
@@ -144,3 +166,8 @@ def test_mgaf_full_size():
 @pytest.mark.slow
 def test_fsac_full_size():
     parity("FSAC", {}, 256, 128, identities=2, images=2)
+
+
+@pytest.mark.slow
+def test_mfa_full_size():
+    parity("MFA", {}, 256, 128, identities=2, images=2)

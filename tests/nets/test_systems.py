@@ -6,7 +6,8 @@ import pytest
 import reidc
 
 SMALL = dict(backbone="resnet18", width_multiplier=0.5)
-FULL_SIZE_IN_DEFAULT_RUN = {"HAMR": 2, "MGAF": 1, "FSAC": 4}  # rows; the others are `slow`
+# rows; the others are `slow`
+FULL_SIZE_IN_DEFAULT_RUN = {"HAMR": 2, "MGAF": 1, "FSAC": 4, "MFA": 1}
 
 
 def full_size():
@@ -21,6 +22,7 @@ def full_size():
 def test_counts(page):
     m = getattr(reidc, page.system)(751, **page.switches)
     assert m.num_parameters == page.parameters
+    assert page.inference in (None, m.num_inference_parameters)
     assert len(m.state_dict()) == page.entries
     assert m.dimension == page.dimension
     assert pages.macs_agree(m.macs, page.macs), m.macs
@@ -334,7 +336,160 @@ def test_fsac_named_maps():
         assert fmap.shape == (2, 256, 3, 1) and np.abs(gradient).max() > 0
 
 
+def test_mfa_outputs_and_names():
+    m = small("MFA", regions=3)
+    x, y = batch()
+    out = m.forward(x, training=True)
+    assert [(k, v.shape) for k, v in out.items()] == [
+        (f"{k}_{i}", (4, size)) for k, size in (("feat", 256), ("logit", 5), ("region", 256))
+        for i in range(3)]
+    assert not m.test_flip and m.normalized and m.contract["normalized"]
+    assert set(m.loss(x, y)) == {"total", "id", "triplet", "center", "gla"}
+    own = [".".join(k.split(".")[:2]) for k in m.state_dict() if not k.startswith("backbone.")]
+    assert list(dict.fromkeys(own)) == [f"cpaa.{s}" for s in (2, 3, 4)] + [
+        f"{k}.{i}" for k in ("branch", "bnneck", "classifier", "center") for i in range(3)]
+    m.train_step(x, y, reidc.Adam(m, 1e-2))
+    assert not any(v.any() for k, v in m.state_dict().items()
+                   if k.startswith("bnneck") and k.endswith(".bias"))  # never trained
+    few = small("MFA", gla=False, triplet=False, center=False, pool="avg", cpaa_parts="channel")
+    assert set(few.loss(x, y)) == {"total", "id"}
+    assert "region_3" in few.forward(x, training=True)  # still returned
+    assert not [k for k in few.state_dict() if k.startswith("center") or "gem" in k
+                or "gamma" in k or "query" in k]
+    point = small("MFA", cpaa_parts="point", cpaa=(4,))
+    assert [k for k in point.state_dict() if k.startswith("cpaa")] == [f"cpaa.4.{k}" for k in (
+        "gamma", "query.weight", "query.bias", "key.weight", "key.bias", "value.weight",
+        "value.bias")]
+    alone = small("MFA", local_branches=False, gla=False, regions=7)
+    assert list(alone.forward(x, training=True)) == ["feat_0", "logit_0"]
+    assert alone.dimension == 256
+
+
+def test_mfa_embedding_is_of_unit_length():
+    m = small("MFA")
+    x, _ = batch()
+    e = m.embed(x, normalize=False)
+    np.testing.assert_allclose(np.linalg.norm(e, axis=1), 1, rtol=1e-6)
+    state = m.state_dict()
+    for i in range(4):  # branch i gives 1 + i everywhere
+        state[f"bnneck.{i}.weight"][...] = 0
+        state[f"bnneck.{i}.bias"][...] = 1 + i
+    m.load_state_dict(state)
+    expected = np.repeat(np.arange(1.0, 5), 256)
+    np.testing.assert_allclose(m.embed(x, normalize=False)[0],
+                               expected / np.linalg.norm(expected), rtol=1e-6)
+
+
+def test_mfa_regions_are_rows_from_floor_to_ceil():
+    """Six rows: four strips overlap, eight are of one row or two."""
+    for regions in (1, 4, 6, 8):
+        m = small("MFA", regions=regions, cpaa=(), precision="float64")
+        x = batch(2)[0].astype(np.float64)
+        seen = []
+        for i in range(regions):
+            gradient = m.explain(x, "backbone.layer4", f"region_{i}", np.ones((2, 256)))[1]
+            rows = np.flatnonzero(np.abs(gradient).max((0, 1, 3)))
+            seen.append((rows[0], rows[-1] + 1))
+            np.testing.assert_allclose(gradient[:, :, rows], 1 / (2 * len(rows)))
+        assert seen == [(i * 6 // regions, -(-(i + 1) * 6 // regions)) for i in range(regions)]
+
+
+def test_mfa_starts_as_the_page_says():
+    m = small("MFA", seed=5)
+    x, y = batch()
+    s = m.state_dict()
+    without = small("MFA", cpaa=())
+    without.load_state_dict({k: v for k, v in s.items() if not k.startswith("cpaa")})
+    assert np.array_equal(m.embed(x), without.embed(x))  # beta = gamma = 0
+    m.loss(x, y)
+    gradients = m.gradients()
+    for layer in (2, 3, 4):
+        assert gradients[f"cpaa.{layer}.beta"].any() and gradients[f"cpaa.{layer}.gamma"].any()
+        for k in ("query", "key", "value"):
+            assert not gradients[f"cpaa.{layer}.{k}.weight"].any()
+            assert not s[f"cpaa.{layer}.{k}.bias"].any()
+
+    def spread(name, deviation, rel=0.05):
+        assert s[name].std() == pytest.approx(deviation, rel=rel), name
+
+    c = 256
+    spread("cpaa.4.query.weight", np.sqrt(2 / (c / 8)))
+    spread("cpaa.4.value.weight", np.sqrt(2 / c))
+    spread("branch.2.conv1.weight", np.sqrt(2 / (c // 16)))
+    spread("branch.2.conv2.weight", np.sqrt(2 / (9 * c // 16)))
+    spread("branch.2.conv3.weight", np.sqrt(2 / c))
+    spread("classifier.1.weight", 0.001)
+    spread("center.3", 1)
+    assert all(s[f"branch.{i}.gem.p"] == [3] for i in range(4))
+
+
+def test_mfa_centres_have_their_own_rate():
+    """Rate 0.5 on the gradient of the plain loss: that of the total times n/w_center."""
+    m = small("MFA", regions=3, w_center=0.002, precision="float64")
+    x, y = batch()
+    x = x.astype(np.float64)
+    before = m.state_dict()
+    other = m.copy()
+    other.loss(x, y)
+    gradients = other.gradients()
+    features = m.copy().forward(x, training=True)
+    m.train_step(x, y, reidc.Adam(m, 1e-3, weight_decay=0.1))
+    after = m.state_dict()
+    for i in range(3):
+        name = f"center.{i}"
+        change = after[name] - before[name]
+        assert np.abs(change).max() > 1e-3
+        np.testing.assert_allclose(change, -0.5 * gradients[name] * 3 / 0.002, rtol=1e-5, atol=1e-6)
+        f = features[f"feat_{i}"]
+        plain = np.zeros_like(change)
+        np.add.at(plain, y, 2 * (before[name][y] - f) / len(y))
+        np.testing.assert_allclose(change, -0.5 * plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("height,width,switches,error,words", [
+    (96, 32, dict(local_branches=False), ValueError, ["gla", "local_branches"]),
+    (96, 32, dict(local_branches=False, gla=True), ValueError, ["gla", "local_branches"]),
+    (90, 32, {}, ValueError, ["16", "90"]),
+    (96, 40, {}, ValueError, ["16", "40"]),
+    (96, 32, dict(cpaa=(2, 2)), ValueError, ["cpaa", "2 twice"]),
+    (96, 32, dict(cpaa=(5,)), ValueError, ["cpaa", "1 to 4", "5"]),
+    (96, 32, dict(cpaa=3), TypeError, ["cpaa", "3"]),
+    (96, 32, dict(cpaa=None), TypeError, ["cpaa", "None"]),
+    (96, 32, dict(cpaa_parts="none"), ValueError, ["cpaa_parts", "both|channel|point"]),
+    (96, 32, dict(cpaa_scale=2), ValueError, ["cpaa_scale", "True or False"]),
+    (96, 32, dict(regions=0), ValueError, ["regions", "0"]),
+    (96, 32, dict(regions=33), ValueError, ["regions", "33"]),
+    (96, 32, dict(regions=2.5), ValueError, ["regions", "2.5"]),
+    (96, 32, dict(pool="max"), ValueError, ["pool", "gem|avg"]),
+    (96, 32, dict(label_smooth=1.5), ValueError, ["label_smooth", "1.5"]),
+    (96, 32, dict(w_center=-1), ValueError, ["w_center", "-1"]),
+    (96, 32, dict(margin=0.3), TypeError, ["margin"]),
+])
+def test_mfa_wrong_switches(height, width, switches, error, words):
+    with pytest.raises(error) as caught:
+        reidc.MFA(5, height, width, **SMALL | switches)
+    assert all(w in str(caught.value) for w in words), caught.value
+
+
+def test_mfa_smoothing_may_be_false():
+    x, y = batch()
+    off = [small("MFA", label_smooth=v).loss(x, y)["id"] for v in (0, False, 0.1)]
+    assert off[0] == off[1] != off[2]
+
+
+def test_mfa_named_maps():
+    m = small("MFA", precision="float64")
+    x = batch(2)[0].astype(np.float64)
+    for i in (0, 3):
+        fmap, gradient = m.explain(x, f"branch.{i}", f"logit_{i}", np.ones((2, 5)))
+        assert fmap.shape == (2, 256, 6, 2) and np.abs(gradient).max() > 0 and (fmap >= 0).all()
+        other = m.explain(x, f"branch.{i}", f"logit_{i ^ 1}", np.ones((2, 5)))[1]
+        assert not other.any()
+
+
 @pytest.mark.parametrize("system,switches", [
+    ("MFA", dict(cpaa=(), regions=2, gla=False, label_smooth=False)),
+    ("MFA", dict(cpaa=(4, 1), cpaa_scale=True)),
     ("FSAC", NARROW | dict(fusion=False)),
     ("MGAF", dict(medium=False)),
     ("HAMR", dict(stages=(1, 3), order="CFS", dropblock=(0.33, 1.0), margin=None)),

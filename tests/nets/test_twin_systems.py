@@ -37,6 +37,9 @@ def test_counts(page):
         net = twins.build(page.system, 751, *size, **page.switches)
         got, dimension = macs(net, torch.empty(1, 3, *size))
     assert sum(p.numel() for p in net.parameters()) == page.parameters
+    if page.inference:
+        assert sum(p.numel() for k, p in net.named_parameters()
+                   if not k.startswith(("classifier", "center"))) == page.inference
     assert len(entries(net)) == page.entries
     assert dimension == page.dimension
     assert pages.macs_agree(got, page.macs), got
@@ -141,3 +144,36 @@ def test_fsac_outputs():
     assert {k: tuple(v.shape) for k, v in out.items()} == {"f": (4, 3584), "y": (4, 7)}
     assert net.backbone.layer3[0].conv2.mask.shape == (4, 4, 48, 48)
     assert net.eca5.mask.shape == (4, 2048)
+
+
+def test_mfa_names_follow_the_table():
+    with torch.device("meta"):
+        shapes = {k: tuple(v.shape) for k, v in twins.build("MFA", 751, 256, 128)
+                  .state_dict().items() if not k.endswith("num_batches_tracked")}
+    norm = ("weight", "bias", "running_mean", "running_var")
+    expected = {}
+    for layer, c in ((2, 512), (3, 1024), (4, 2048)):
+        expected |= {f"cpaa.{layer}.{k}": v for k, v in (
+            ("beta", (1,)), ("gamma", (1,)), ("query.weight", (c // 8, c, 1, 1)),
+            ("query.bias", (c // 8,)), ("key.weight", (c // 8, c, 1, 1)),
+            ("key.bias", (c // 8,)), ("value.weight", (c, c // 8, 1, 1)), ("value.bias", (c,)))}
+    for i in range(4):
+        expected |= {f"branch.{i}.conv1.weight": (128, 2048, 1, 1),
+                     f"branch.{i}.conv2.weight": (128, 128, 3, 3),
+                     f"branch.{i}.conv3.weight": (2048, 128, 1, 1), f"branch.{i}.gem.p": (1,),
+                     f"classifier.{i}.weight": (751, 2048), f"center.{i}": (751, 2048)}
+        expected |= {f"branch.{i}.bn{b}.{k}": (2048 if b == 3 else 128,) for b in (1, 2, 3)
+                     for k in norm}
+        expected |= {f"bnneck.{i}.{k}": (2048,) for k in norm}
+    assert {k: v for k, v in shapes.items() if not k.startswith("backbone.")} == expected
+
+
+def test_mfa_outputs():
+    with torch.device("meta"):
+        net = twins.build("MFA", 7, 96, 32)
+        out = net.train()(torch.empty(4, 3, 96, 32))
+    assert {k: tuple(v.shape) for k, v in out.items()} == {
+        f"{k}_{i}": (4, 7 if k == "logit" else 2048) for k in ("feat", "logit", "region")
+        for i in range(4)}
+    assert net.cpaa["3"].channel.shape == (4, 1024, 1024)
+    assert net.cpaa["3"].point.shape == (4, 12, 12)

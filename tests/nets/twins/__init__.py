@@ -17,6 +17,8 @@ def build(name, num_classes, height, width, **options):
         from .mgaf import MGAF as cls
     elif name == "FSAC":
         from .fsac import FSAC as cls
+    elif name == "MFA":
+        from .mfa import MFA as cls
     else:
         raise ValueError(f"no twin of {name!r}")
     return cls(num_classes, height, width, **options)
