@@ -79,6 +79,9 @@ rc_file_out_open(rc_file_out *file, const char *path, rc_error *err)
     size_t folder = slash ? (size_t)(slash - path) + 1 : 0;
     file->path = rc_strdup(path);
     file->temporary = rc_alloc((int64_t)length + 48, 1);
+    if (file->temporary) {
+        file->temporary[0] = 0; /* abort removes what is named here: nothing yet */
+    }
     if (!file->path || !file->temporary) {
         rc_file_out_abort(file);
         return rc_fail(err, RC_MEMORY, "out of memory: a file name");
