@@ -1,14 +1,13 @@
 """Training recipes as plain data: `reidc.recipes.get("mbgn-market1501")`, overridable key by key.
 
-A recipe is a nested dict that prints as a table. `recipe.set("optimizer.lr", 1e-4)` changes a key
-that is there; an unknown key is an error that names the nearest one. Where each number comes
-from: the recipe section of the system's page, `spec/common.md` for the rest.
+A recipe is a nested dict that prints as a table. `recipe.set("optimizer.lr", 1e-4)` changes a key;
+an unknown one is an error that names the nearest (reidc/recipe.py knows the keys). Where each
+number comes from: the recipe section of the system's page, `spec/common.md` for the rest.
 """
 import copy
-import difflib
 
-from reidc import schedules
-from reidc._core import ArgumentError, ArgumentTypeError
+from reidc._core import ArgumentError
+from reidc.recipe import DEFAULTS, OPTIMIZER_DEFAULTS, Recipe, nearest
 
 # per_step: the schedule's epoch counts on within an epoch (False: one rate an epoch, as published).
 # evaluate_every: test after so many epochs and after the last; 0: never.
@@ -53,96 +52,23 @@ RECIPES = {
 }
 
 
-_LEFT_OUT = {"options": {}, "sampler": "pk", "seed": 0, "augment": {}, "per_step": False,
-             "evaluate_every": 0}  # what a recipe of one's own need not say
-
-
-class Recipe(dict):
-    """A recipe; `str()` is a table, `set("a.b", value)` changes one key."""
-
-    def set(self, key, value):
-        """Change a key, named with dots. ValueError: there is no such key (the nearest is named);
-        `options.*` and `augment.*` take any key, which the network or `Augment` then checks."""
-        *path, last = str(key).split(".")
-        place = self
-        for i, part in enumerate([*path, last]):
-            known = isinstance(place, dict) and part in place
-            if i == len(path):
-                if not known and not (path and path[-1] in ("options", "augment", "schedule")):
-                    raise ArgumentError(self._unknown(key))
-                place[last] = value
-            elif not known:
-                raise ArgumentError(self._unknown(key))
-            else:
-                place = place[part]
-        return self
-
-    def _unknown(self, key):
-        near = difflib.get_close_matches(str(key), list(self.flat()), 1, 0)
-        return f"recipe: no key {key!r}; did you mean {near[0]!r}?"
-
-    def flat(self):
-        """{dotted key: value}."""
-        def walk(prefix, value):
-            if isinstance(value, dict) and value:
-                for name, inner in value.items():
-                    yield from walk(f"{prefix}.{name}" if prefix else name, inner)
-            else:
-                yield prefix, value
-        return dict(walk("", dict(self)))
-
-    def check(self):
-        """The recipe itself. ValueError or TypeError that names a key which is missing or has a
-        value that means nothing."""
-        for key in ("epochs", "identities", "images", "seed", "evaluate_every"):
-            value = self[key]
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ArgumentTypeError(f"{key}: expected a whole number, got {value!r}")
-        for place, key, known in ((self, "sampler", ("pk", "once", "balanced")),
-                                  (self["optimizer"], "kind", ("adam", "adamw", "sgd"))):
-            if place[key] not in known:
-                raise ArgumentError(f"{key}: expected {', '.join(known)}, got {place[key]!r}")
-        self.rate()(0)
-        return self
-
-    def rate(self):
-        """The learning rate as a function of the epoch."""
-        rule = dict(self["schedule"])
-        kind, base, warm = rule.pop("kind"), self["optimizer"]["lr"], rule.pop("warmup", None)
-        makers = ("constant", "multistep", "exponential", "cosine", "strong_baseline", "hamr")
-        if kind not in makers:
-            raise ArgumentError(f"schedule.kind: expected one of {', '.join(makers)}, got {kind!r}")
-        if kind == "cosine":
-            rule.setdefault("epochs", self["epochs"])
-        try:
-            rate = getattr(schedules, kind)(base, **rule)
-            return schedules.warmup(rate, **warm) if warm else rate
-        except TypeError as error:
-            raise ArgumentTypeError(f"schedule: {error}") from None
-
-    def __str__(self):
-        flat = self.flat()
-        width = max(map(len, flat))
-        return "\n".join(f"{key:<{width}}  {value}" for key, value in flat.items())
-
-
 def names():
     """The names that `get` knows."""
     return list(RECIPES)
 
 
 def get(name):
-    """A fresh copy of a recipe. ValueError: unknown name (the nearest is named)."""
-    if isinstance(name, dict):
-        recipe = Recipe({**copy.deepcopy(_LEFT_OUT), **copy.deepcopy(dict(name))})
-        missing = [key for key in ("epochs", "identities", "images", "optimizer", "schedule")
-                   if key not in recipe]
-        if missing:
-            raise ArgumentError(f"recipe: {', '.join(missing)} missing")
-        recipe["optimizer"] = {"kind": "adam", **recipe["optimizer"]}
-        return recipe
-    if name not in RECIPES:
-        near = difflib.get_close_matches(str(name), RECIPES, 1, 0)
-        raise ArgumentError(f"recipe: no {name!r}; did you mean {near[0]!r}? "
+    """A fresh copy of a recipe, with every key it may leave out. ValueError: unknown name (the
+    nearest is named)."""
+    if not isinstance(name, dict) and name not in RECIPES:
+        raise ArgumentError(f"recipe: no {name!r}; did you mean {nearest(name, RECIPES)!r}? "
                             f"There are {', '.join(RECIPES)}")
-    return Recipe(copy.deepcopy(RECIPES[name]))
+    given = dict(name) if isinstance(name, dict) else RECIPES[name]
+    missing = [key for key in ("epochs", "identities", "images", "optimizer", "schedule")
+               if key not in given]
+    if missing:
+        raise ArgumentError(f"recipe: {', '.join(missing)} missing")
+    recipe = Recipe(copy.deepcopy({**DEFAULTS, **given}))
+    if isinstance(recipe["optimizer"], dict):
+        recipe["optimizer"] = {**OPTIMIZER_DEFAULTS, **recipe["optimizer"]}
+    return recipe

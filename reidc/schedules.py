@@ -55,10 +55,11 @@ def cosine(base, epochs, eta_min=0.0, delay=0):
     return rate
 
 
-def warmup(schedule, epochs, factor, kind="linear"):
-    """The schedule times a factor while e < epochs: 'linear' factor*(1 - e/epochs) + e/epochs,
-    'constant' factor, 'exponential' factor**(1 - e/epochs). The schedule runs on underneath."""
-    epochs = _number("epochs", epochs, above=0)
+def warmup_factor(length, factor, kind="linear"):
+    """What a warm-up multiplies a rate with, as a function of t, epochs or iterations: while
+    t < length 'linear' factor*(1 - t/length) + t/length, 'constant' factor, 'exponential'
+    factor**(1 - t/length); then 1."""
+    length = _number("epochs", length, above=0)
     factor = _number("factor", factor, above=0 if kind == "exponential" else None,
                      least=None if kind == "exponential" else 0)
     shapes = {"linear": lambda t: factor * (1 - t) + t, "constant": lambda t: factor,
@@ -66,7 +67,13 @@ def warmup(schedule, epochs, factor, kind="linear"):
     if kind not in shapes:
         raise ValueError(f"kind: expected one of {', '.join(map(repr, shapes))}, got {kind!r}")
     shape = shapes[kind]
-    return lambda e: schedule(e) * (shape(e / epochs) if _epoch(e) < epochs else 1.0)
+    return lambda t: shape(t / length) if _epoch(t) < length else 1.0
+
+
+def warmup(schedule, epochs, factor, kind="linear"):
+    """The schedule times `warmup_factor` of the epoch; the schedule runs on underneath."""
+    warm = warmup_factor(epochs, factor, kind)
+    return lambda e: schedule(e) * warm(e)
 
 
 def warmup_from(schedule, epochs, begin, base):
@@ -89,14 +96,14 @@ def strong_baseline(base=3.5e-4, milestones=(40, 70), gamma=0.1, epochs=10, fact
     return shifted(warmup(multistep(base, milestones, gamma), epochs, factor))
 
 
-def hamr(base=0.01, milestones=(60, 90, 120), gamma=0.5, epochs=10, begin=3e-4, kind="paper"):
+def hamr(base=0.01, milestones=(60, 90, 120), gamma=0.5, epochs=10, begin=3e-4, form="paper"):
     """HAMR's: base, times gamma at each milestone; before that ten epochs of warm-up.
     'paper', its equation (5): begin*(e + 1)/epochs for e < epochs, then a jump to base;
     'linear', its script's: from begin at e = 0 straight to base."""
     steps = multistep(base, milestones, gamma)
-    if kind == "linear":
+    if form == "linear":
         return warmup_from(steps, epochs, begin, base)
-    if kind != "paper":
-        raise ValueError(f"kind: expected 'paper' or 'linear', got {kind!r}")
+    if form != "paper":
+        raise ValueError(f"form: expected 'paper' or 'linear', got {form!r}")
     begin, epochs = _number("begin", begin, least=0), _number("epochs", epochs, above=0)
     return lambda e: begin * (e + 1) / epochs if _epoch(e) < epochs else steps(e)

@@ -13,7 +13,7 @@ import threading
 import time
 
 from reidc import recipes
-from reidc._core import ArgumentError, FileError, FileMissingError
+from reidc._core import ArgumentError, FileError, FileMissingError, UnsupportedError
 from reidc._files import write_atomic
 from reidc.augment import Augment
 from reidc.evaluation import evaluate
@@ -27,7 +27,7 @@ CHECKPOINT = "last.safetensors"
 def make_optimizer(m, settings):
     """An optimiser from a recipe's `optimizer` section."""
     settings = dict(settings)
-    kind = settings.pop("kind")
+    kind, _ = settings.pop("kind"), settings.pop("momentum_reset", None)
     makers = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
     if kind == "sgd":
         for name in ("betas", "eps"):
@@ -55,6 +55,11 @@ class Trainer:
         self.run_dir = os.fspath(run_dir)
         self._log = log or (lambda line: print(line, file=sys.stderr, flush=True))
         r = self.recipe.check()
+        for key in ("freeze", "ema", "clip_norm", "validation"):
+            if r[key]:
+                raise UnsupportedError(f"{key}: not supported yet")
+        if r["optimizer"]["momentum_reset"]:
+            raise UnsupportedError("optimizer.momentum_reset: not supported yet")
         augment = Augment(height=m.height, width=m.width, **r["augment"])
         self.loader = Loader(dataset.train, r["identities"], r["images"], augment, r["seed"],
                              once=r["sampler"] == "once", balanced=r["sampler"] == "balanced")
@@ -63,6 +68,7 @@ class Trainer:
                                 f"identities, the network {m.num_classes} classes")
         self.rate = r.rate()
         self.optimizer = make_optimizer(m, r["optimizer"])
+        self.iteration = 0  # steps that this run has taken
         self.history = []  # a dict an epoch
         self._sums = _no_sums()
         self._tested = True  # False: the epoch before the loader's has not been written down
@@ -87,7 +93,7 @@ class Trainer:
                 plain[key] = value
         header = {"recipe": dict(self.recipe), "loader": self.loader.state_dict(),
                   "optimizer": plain, "history": self.history, "sums": self._sums,
-                  "tested": self._tested}
+                  "tested": self._tested, "iteration": self.iteration}
         self.model.save(self.checkpoint, tensors=tensors,
                         header={"reidc.trainer": json.dumps(header)})
         self._write_metrics()
@@ -125,7 +131,7 @@ class Trainer:
         self.optimizer.load_state_dict(optimizer)
         self.loader.load_state_dict(saved["loader"])
         self.history, self._sums = saved["history"], saved["sums"]
-        self._tested = saved["tested"]
+        self._tested, self.iteration = saved["tested"], saved["iteration"]
 
     def _write_metrics(self):
         columns = []
@@ -167,6 +173,7 @@ class Trainer:
             return False
         for name, value in parts.items():
             self._sums["loss"][name] = self._sums["loss"].get(name, 0.0) + value
+        self.iteration += 1
         self._sums["batches"] += 1
         self._sums["images"] += len(labels)
         return True
@@ -174,17 +181,16 @@ class Trainer:
     def _epoch(self, epoch, epochs):
         """The rest of an epoch; False if it was stopped."""
         loader, total, sums = self.loader, len(self.loader), self._sums
-        done, by_step = loader.batch, self.recipe["per_step"]
-        self.optimizer.lr = self.rate(epoch + (done / total if by_step else 0))
+        done = loader.batch
         bar = Progress(f"epoch {epoch + 1}/{epochs}", total, done)
         start = time.monotonic()
         try:
             for images, labels in loader:
+                place = epoch + (done / total if self.recipe["per_step"] else 0)
+                self.optimizer.lr = self.rate(place, self.iteration)
                 if self._stop or not self._step(images, labels):
                     break
                 done += 1
-                if by_step and done < total:
-                    self.optimizer.lr = self.rate(epoch + done / total)
                 if "total" in sums["loss"]:
                     bar.step(done, len(labels), f"  loss {sums['loss']['total'] / sums['batches']:.3f}")
         finally:

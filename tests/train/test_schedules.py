@@ -28,6 +28,11 @@ def test_warmup_factors():
     close(rates(s.warmup(s.multistep(1.0, (2,)), 4, 0.0), 1, 2, 3, 4), [.25, .05, .075, .1])
 
 
+def test_warmup_counted_in_iterations():
+    factor = s.warmup_factor(2000, 0.1)
+    close([factor(t) for t in (0, 1000, 1999, 2000, 9999)], [.1, .55, .1 / 2000 + 1999 / 2000, 1, 1])
+
+
 def test_exponential_with_hold_is_the_mbgn_pages():
     rate = s.exponential(2e-4, 0.98, hold=40)
     close(rates(rate, 0, 39, 40, 41, 159),
@@ -58,7 +63,7 @@ def test_hamr():
     paper = s.hamr()  # epochs counted from 1 on the page: e = 0 here is its first
     close(rates(paper, 0, 9, 10, 59, 60, 89, 90, 119, 120, 149),
           [3e-5, 3e-4, .01, .01, .005, .005, .0025, .0025, .00125, .00125])
-    script = s.hamr(kind="linear")
+    script = s.hamr(form="linear")
     close(rates(script, 0, 5, 10, 59, 60, 90, 120), [3e-4, .00515, .01, .01, .005, .0025, .00125])
 
 
@@ -70,7 +75,7 @@ def test_hamr():
     ("epochs", lambda: s.warmup(s.constant(1), 0, 0.1)),
     ("factor", lambda: s.warmup(s.constant(1), 5, 0, "exponential")),
     ("kind", lambda: s.warmup(s.constant(1), 5, 0.1, "sine")),
-    ("kind", lambda: s.hamr(kind="both")),
+    ("form", lambda: s.hamr(form="both")),
     ("epoch", lambda: s.multistep(1, (5,))(-1)),
     ("epoch", lambda: s.constant(1)(float("nan"))),
     ("epoch", lambda: s.strong_baseline()(-0.5)),

@@ -233,22 +233,3 @@ def test_what_is_refused(data, tmp_path):
 def test_recipes_that_mean_nothing(data, tmp_path, change, words):
     with pytest.raises((ValueError, TypeError), match=words):
         trainer(data, tmp_path, {**RECIPE, **change})
-
-
-def test_recipes_are_plain_data():
-    for name in reidc.recipes.names():
-        recipe = reidc.recipes.get(name).check()
-        assert json.loads(json.dumps(recipe)) == recipe
-        assert reidc.recipes.get(dict(recipe)) == recipe
-        m = reidc.build_model(recipe["system"], 3, **recipe["options"]) if "small" in name else None
-        assert m is None or m.num_classes == 3
-    with pytest.raises(ValueError, match="did you mean 'mbgn-market1501'"):
-        reidc.recipes.get("mbgn-market")
-    with pytest.raises(ValueError, match="did you mean 'optimizer.lr'"):
-        reidc.recipes.get("mbgn-small").set("optimizer.rl", 1)
-    with pytest.raises(ValueError, match="schedule missing"):
-        reidc.recipes.get({"epochs": 1, "identities": 2, "images": 2, "optimizer": {"lr": 1}})
-    paper = reidc.recipes.get("mbgn-market1501")
-    rate = paper.rate()
-    assert rate(39) == 2e-4 and rate(40) == pytest.approx(2e-4 * 0.98)
-    assert reidc.recipes.get("bot-market1501").rate()(0) == pytest.approx(3.815e-5)
