@@ -2,7 +2,8 @@
 
 torchvision, timm and IBN-Net write the names bare; torchreid puts `module.` before them when it
 trained on several devices; fast-reid writes `backbone.` and keeps its head under `heads.`; SB
-writes `base.`. Batch norms of IBN blocks are `bn1.IN` and `bn1.BN` with all who have them.
+writes `base.`. Batch norms of IBN blocks are `bn1.IN` and `bn1.BN` with all who have them. The
+authors of HAMR write their heads `classifierlayer{l}_{i}.`; these go to HAMR's `head{l}_{i}.`.
 """
 import re
 
@@ -16,6 +17,11 @@ ENTRY = re.compile(
 HALVED = re.compile(rf"^(layer[1-4]\.\d+\.bn1)\.{NORM}$")
 HEADS = re.compile(r"^(fc|classifier|head|heads|bottleneck|bnneck|global_pool|last_linear|logits"
                    r"|fc_layers|classifiers)(\.|$)|(^|\.)(classifier|bnneck|bottleneck)\.")
+HAMR_HEAD = re.compile(r"^classifierlayer(\d+_\d+)\.(conv1x1|add_block1\.0|add_block1\.2|"
+                       r"add_block2\.0|classifier\.0)\.(\w+)$")
+HAMR_LAYERS = {"conv1x1": "reduce", "add_block1.0": "bn1", "add_block1.2": "fc",
+               "add_block2.0": "bn2", "classifier.0": "classifier"}
+OUR_HEAD = re.compile(r"^head\d+_\d+\.")
 
 
 def plain_name(name):
@@ -25,11 +31,17 @@ def plain_name(name):
     return name
 
 
+def hamr_head(plain):
+    """Our name of an entry of the public HAMR's heads, or None."""
+    found = HAMR_HEAD.match(plain)
+    return found and f"head{found[1]}.{HAMR_LAYERS[found[2]]}.{found[3]}"
+
+
 class Report:
     """What became of every name.
 
     loaded: {source name: [our names]}; ignored: {source name: why}; missing: our backbone's names
-    that the source lacks; mismatched: [(source name, our name, its shape, our shape)]; kept: our
+    that the source lacks (those of HAMR's heads too, where the source has such heads); mismatched: [(source name, our name, its shape, our shape)]; kept: our
     names under the prefixes that no ResNet has (attention and the like), which keep their start.
     str() is a table.
     """
@@ -53,7 +65,8 @@ class Report:
             what = (f"{len(self.mismatched)} of its entries have other shapes: {name} is "
                     f"{_shape(its_shape)}, {ours} is {_shape(our_shape)}")
         else:
-            what = f"{len(self.missing)} entries of the backbone are not in it: {self.missing[0]}"
+            where = "heads" if OUR_HEAD.match(self.missing[0]) else "backbone"
+            what = f"{len(self.missing)} entries of the {where} are not in it: {self.missing[0]}"
             if self.plain_bn:
                 what += " (it has plain batch norms: halve_bn=True splits them into IN and BN)"
         raise _core.ArgumentError(f"pretrained: {self.source}: weights of another network: {what}")
@@ -88,11 +101,12 @@ def _reason(plain):
 def map_weights(source, target, *, prefixes=("backbone",), halve_bn=False):
     """Sort {name: array} of a ResNet into {our name: array}, for `target`: {our name: shape}.
 
-    Each source entry goes to every `prefix.name` there is in the target. Returns (mapped, Report);
-    nothing is copied or changed. `Report.check()` decides whether it may be loaded.
+    Each source entry goes to every `prefix.name` there is in the target; heads under the names of
+    HAMR's authors go to HAMR's, but for classifiers of another number of classes. Returns
+    (mapped, Report); nothing is copied or changed. `Report.check()` decides whether it may be loaded.
     """
     report, mapped, taken = Report(), {}, {}
-    places = {}
+    places, heads = {}, False
     for ours in target:
         for prefix in prefixes:
             if ours.startswith(prefix + "."):
@@ -108,11 +122,20 @@ def map_weights(source, target, *, prefixes=("backbone",), halve_bn=False):
 
     for name, array in source.items():
         plain = plain_name(name)
-        halved = HALVED.match(plain)
-        if not ENTRY.match(plain):
-            report.ignored[name] = _reason(plain)
+        halved, head = HALVED.match(plain), hamr_head(plain)
+        heads |= head in target
+        if not ENTRY.match(plain) and head not in target:
+            report.ignored[name] = ("this network has no such head" if head and "num_" not in head
+                                    else _reason(plain))
         elif plain in taken:
             report.ignored[name] = f"the same as {taken[plain]}"
+        elif head in target:
+            taken[plain] = name
+            if ".classifier." in head and array.shape[:1] != tuple(target[head][:1]):
+                report.ignored[name] = f"classes of another training: {_shape(array.shape)}"
+                report.kept.append(head)
+            else:
+                offer(name, array, [head])
         elif plain in places:
             taken[plain] = name
             offer(name, array, places[plain])
@@ -133,4 +156,7 @@ def map_weights(source, target, *, prefixes=("backbone",), halve_bn=False):
         for ours in homes:
             if ours not in mapped and ours not in wrong:
                 (report.missing if ENTRY.match(plain) else report.kept).append(ours)
+    for ours in target if heads else ():
+        if OUR_HEAD.match(ours) and ours not in (*mapped, *wrong, *report.kept):
+            report.missing.append(ours)
     return mapped, report

@@ -169,7 +169,9 @@ class MBGN(Network):
 class HAMR(Network):
     """Hybrid-attention guided network with multiple resolution features; `spec/hamr.md`.
 
-    num_classes, backbone, width_multiplier, pretrained, seed, precision, threads: as Baseline's.
+    num_classes, backbone, width_multiplier, seed, precision, threads: as Baseline's.
+    pretrained: as Baseline's; weights of the authors' public model (order='F', act='leaky_relu',
+    triplet_on='bn' here) bring their heads, but for classifiers of another number of classes.
     height, width: multiples of 16 (of 32 with last_stride=2 and stage 4); the map's rows, height/16
     (or /32), a multiple of parts.
     parts: K, the number of stripes, 1 to 31. stages: which stages are fused, a tuple of integers

@@ -176,9 +176,13 @@ def resolve_pretrained(name_or_path):
 def load_pretrained(m, name_or_path, *, prefixes=("backbone",), halve_bn=False):
     """Load a ResNet's weights of others into the backbone of `m`; a `Report` of every name.
 
+    A file with heads under the names of HAMR's authors gives them to a HAMR as well; with
+    order='F', act='leaky_relu', triplet_on='bn' that is their public model, output for output.
+
     prefixes: where in `m` a copy goes ("backbone", and the names of branches with their own
     stages). halve_bn: split a plain `bn1` between the IN and BN of an IBN block. ValueError, nothing
-    changed: an entry of the backbone that the file lacks or has in another shape.
+    changed: an entry of the backbone (of the heads, where it has some) that the file lacks or has
+    in another shape; a classifier of another number of classes is passed over.
     """
     path = resolve_pretrained(name_or_path)
     source, _ = read_weights(path)

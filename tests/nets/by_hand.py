@@ -354,7 +354,7 @@ def fsac(h, x, labels):
 
 
 def involution(h, x, name):
-    n, c, rows, columns = x.shape
+    _, c, rows, columns = x.shape
     k = relu(h.norm(h.conv(x, name + ".reduce"), name + ".bn"))
     k = h.conv(k, name + ".span")
     padded, out = np.pad(x, ((0, 0), (0, 0), (3, 3), (3, 3))), np.zeros_like(x)
