@@ -1,4 +1,4 @@
-"""The command line: `reidc demo | train | eval | embed | info`.
+"""The command line: `reidc demo | train | eval | embed | info | ablate`.
 
 Here are the words: options, their help, and what is said when something fails. Each command is a
 function in `reidc.commands`, imported when it runs, so that `--help` answers at once. Exit status:
@@ -200,6 +200,33 @@ def _info(commands):
     _common(p)
 
 
+def _ablate(commands):
+    p = commands.add_parser(
+        "ablate", help="train the rows of a paper's ablation tables",
+        epilog=DATA_HELP, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Trains every row of a system's ablation tables and prints the paper's\n"
+        "numbers and ours side by side. Rows that coincide run once; the same command again\n"
+        "goes on where it was stopped. docs/ablations.md says what is compared and how.")
+    p.add_argument("system", metavar="NAME", help="mbgn, mfa, hamr, mgaf or fsac")
+    p.add_argument("--out", metavar="DIR", help="folder of the runs (default: ablate-NAME)")
+    p.add_argument("--scale", choices=("small", "full"), default="small",
+                   help="small: a narrow network and small pictures, under half an hour a seed on "
+                        "two cores; full: the paper's recipe (default: small)")
+    p.add_argument("--tables", type=_words, metavar="N,…", help="only these, by their numbers")
+    p.add_argument("--rows", type=_words, metavar="KEY,…",
+                   help="only these, by the names of their folders")
+    p.add_argument("--seeds", type=_positive, default=1, metavar="N",
+                   help="runs of each row; order is claimed from 2 on (default: 1)")
+    p.add_argument("--recipe", metavar="NAME", help="in place of the scale's")
+    p.add_argument("--epochs", type=_positive, metavar="N", help="of every run")
+    p.add_argument("--set", type=key_value, action="append", default=[], metavar="KEY=VALUE",
+                   dest="settings", help="change the recipe of all rows, as optimizer.lr=1e-4")
+    p.add_argument("--pretrained", metavar="FILE",
+                   help="a ResNet's weights for the backbone of every row")
+    _data_options(p, True)
+    _common(p)
+
+
 def make_parser():
     """The whole parser."""
     from reidc import __version__
@@ -208,7 +235,7 @@ def make_parser():
         prog="reidc", description="Person re-identification networks with a C core.")
     parser.add_argument("--version", action="version", version=f"reidc {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
-    for add in (_demo, _train, _eval, _embed, _info):
+    for add in (_demo, _train, _eval, _embed, _info, _ablate):
         add(commands)
     return parser
 
@@ -240,7 +267,7 @@ def run(argv=None):
         return stop.code
     if arguments.command is None:
         parser.print_usage(sys.stderr)
-        _say("error: which command? One of demo, train, eval, embed, info")
+        _say("error: which command? One of demo, train, eval, embed, info, ablate")
         return 2
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal without × shows ? in its place

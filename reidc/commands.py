@@ -1,4 +1,5 @@
-"""What `reidc train`, `eval`, `embed` and `info` do; `demo` is in `reidc.demo`.
+"""What `reidc train`, `eval`, `embed` and `info` do; `demo` is in `reidc.demo`,
+`ablate` in `reidc.ablate`.
 
 Each takes argparse's namespace and may raise UsageError for what was typed wrongly; results go to
 stdout, what happens meanwhile to stderr.
@@ -430,5 +431,12 @@ def info(arguments):
 def demo(arguments):
     """`reidc demo`."""
     from reidc.demo import run
+
+    return run(arguments)
+
+
+def ablate(arguments):
+    """`reidc ablate`."""
+    from reidc.ablate import run
 
     return run(arguments)

@@ -52,7 +52,7 @@ def trained(folder, tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize("command", ["", "demo", "train", "eval", "embed", "info"])
+@pytest.mark.parametrize("command", ["", "demo", "train", "eval", "embed", "info", "ablate"])
 def test_help(capsys, command):
     status, out, _ = run(capsys, *command.split(), "--help")
     assert status == 0 and out.startswith(f"usage: reidc {command}".rstrip())
