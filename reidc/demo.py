@@ -131,12 +131,12 @@ def _table(rows):
 def _data_sheet(data, path):
     """Six people across cameras; a distractor row and a junk row."""
     from reidc import pictures
+    from reidc._shown import people, pictures_of
 
     columns, rows = 10, []
     train = data.train
-    chosen = sorted(set(train.pids.tolist()))[3:24:4][:6]
-    for pid in chosen:
-        places = [i for i, p in enumerate(train.pids.tolist()) if p == pid][:columns]
+    for pid in people(train.pids, 6):
+        places = pictures_of(train.pids, pid, columns, train.camids)
         about = data.attributes(pid)
         label = (f"person {pid}", *(str(about[key]).replace("_", " ")
                                     for key in ("upper", "lower", "pattern", "bag")))
@@ -145,7 +145,7 @@ def _data_sheet(data, path):
     gallery = data.gallery
     for pid, label in ((0, ("distractors", "belong to", "no query")),
                        (-1, ("junk", "bad boxes,", "left out"))):
-        places = [i for i, p in enumerate(gallery.pids.tolist()) if p == pid][:columns]
+        places = pictures_of(gallery.pids, pid, columns, gallery.camids)
         rows.append((label, list(gallery.batch(places)),
                      [f"camera {gallery.camids[i] + 1}" for i in places]))
     pictures.save(pictures.sheet(
@@ -157,24 +157,19 @@ def _data_sheet(data, path):
 def _ranked(data, result, form, shares=QUERIES, ranks=RANKS, **look):
     """Queries that went well, fairly and badly, with what the network found."""
     from reidc import pictures
+    from reidc._shown import nearest, spread
 
     query, gallery = data.query, data.gallery
-    order = sorted((i for i, n in enumerate(result.hits.tolist()) if n),
-                   key=lambda i: (result.ap[i], i))
     rows = []
-    for share in shares:
-        q = order[min(len(order) - 1, int(share * len(order)))]
+    for q in spread(result.ap, result.hits, shares):
         pid, camera = int(query.pids[q]), int(query.camids[q])
-        distances = result.distmat[q].tolist()
-        found = [g for g in sorted(range(len(gallery)), key=distances.__getitem__)
-                 if gallery.pids[g] != -1
-                 and not (gallery.pids[g] == pid and gallery.camids[g] == camera)][:ranks]
+        found, right = nearest(result.distmat[q], pid, camera, gallery.pids, gallery.camids, ranks)
         rows.append({
             "query": query.batch([q])[0],
             "label": (f"person {pid}", f"camera {camera + 1}", f"AP {result.ap[q]:.2f}",
                       f"{int(result.hits[q])} to find"),
             "gallery": list(gallery.batch(found)),
-            "right": [bool(gallery.pids[g] == pid) for g in found],
+            "right": right,
             "captions": [f"{i + 1} · cam {gallery.camids[g] + 1}" for i, g in enumerate(found)],
         })
     known = int((gallery.pids != -1).sum())
