@@ -32,7 +32,7 @@ _NAMES = {  # name: the module that has it
     "SGD": "optim",
     "Trainer": "trainer",
 }
-_MODULES = ("ablations", "datasets", "losses", "recipes", "schedules")
+_MODULES = ("ablations", "datasets", "losses", "plot", "recipes", "schedules")
 
 __all__ = ["ArgumentError", "ArgumentTypeError", "DeviceError", "Error", "FileError",
            "FileMissingError", "InternalError", "OutOfMemoryError", "UnsupportedError", "aabs",
@@ -40,7 +40,7 @@ __all__ = ["ArgumentError", "ArgumentTypeError", "DeviceError", "Error", "FileEr
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what type checkers and editors read; never runs
-    from reidc import ablations, datasets, losses, recipes, schedules  # noqa: F401
+    from reidc import ablations, datasets, losses, plot, recipes, schedules  # noqa: F401
     from reidc.augment import Augment  # noqa: F401
     from reidc.evaluation import (  # noqa: F401
         compute_distance_matrix, evaluate, evaluate_rank,
