@@ -16,14 +16,19 @@ class Adam(_core.Optimizer):
     network: what is trained; `lr`: the rate, settable at any time; `betas` in [0, 1); `eps` >= 0.
     groups: {name pattern: {"lr_factor": number, "weight_decay": number}}, patterns as in fnmatch
     ("backbone.*"); the first that matches a parameter's name counts; what is left out is the
-    optimiser's own. Parameters that a network never trains stay as they are; centres of a centre
-    loss (names beginning with `center`) follow their own plain SGD of rate 0.5.
+    optimiser's own. Parameters that a network never trains stay as they are, as do those that
+    `network.freeze` names (their steps are counted from when they are trained, as PyTorch does);
+    centres of a centre loss (names beginning with `center`) follow their own plain SGD of rate 0.5.
+    clip_norm: None, or gradients are multiplied with min(1, clip_norm / (norm + 1e-6)) before each
+    step, as PyTorch's clip_grad_norm_ does; norm, which `gradient_norm` tells afterwards, is the
+    Euclidean one of all gradients that the step uses, without those of the centres.
     ValueError: numbers out of range, a pattern that matches nothing.
     """
 
-    def __init__(self, network, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, *, groups=None):
+    def __init__(self, network, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, *, groups=None,
+                 clip_norm=None):
         super().__init__(network, "adam", lr, eps=eps, weight_decay=weight_decay, groups=groups,
-                         **_pair(betas))
+                         clip_norm=clip_norm, **_pair(betas))
 
 
 class AdamW(_core.Optimizer):
@@ -32,10 +37,10 @@ class AdamW(_core.Optimizer):
     Arguments as Adam's.
     """
 
-    def __init__(self, network, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, *,
-                 groups=None):
+    def __init__(self, network, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, *, groups=None,
+                 clip_norm=None):
         super().__init__(network, "adamw", lr, eps=eps, weight_decay=weight_decay, groups=groups,
-                         **_pair(betas))
+                         clip_norm=clip_norm, **_pair(betas))
 
 
 class SGD(_core.Optimizer):
@@ -45,6 +50,7 @@ class SGD(_core.Optimizer):
     """
 
     def __init__(self, network, lr, momentum=0, nesterov=False, weight_decay=0, *, dampening=0,
-                 groups=None):
+                 groups=None, clip_norm=None):
         super().__init__(network, "sgd", lr, momentum=momentum, nesterov=nesterov,
-                         weight_decay=weight_decay, dampening=dampening, groups=groups)
+                         weight_decay=weight_decay, dampening=dampening, groups=groups,
+                         clip_norm=clip_norm)

@@ -24,15 +24,15 @@ from reidc.progress import Progress, counter, duration
 CHECKPOINT = "last.safetensors"
 
 
-def make_optimizer(m, settings):
-    """An optimiser from a recipe's `optimizer` section."""
+def make_optimizer(m, settings, clip_norm=None):
+    """An optimiser from a recipe's `optimizer` section and its `clip_norm`."""
     settings = dict(settings)
     kind, _ = settings.pop("kind"), settings.pop("momentum_reset", None)
     makers = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
     if kind == "sgd":
         for name in ("betas", "eps"):
             settings.pop(name, None)
-    return makers[kind](m, settings.pop("lr"), **settings)
+    return makers[kind](m, settings.pop("lr"), clip_norm=clip_norm, **settings)
 
 
 class Trainer:
@@ -55,11 +55,9 @@ class Trainer:
         self.run_dir = os.fspath(run_dir)
         self._log = log or (lambda line: print(line, file=sys.stderr, flush=True))
         r = self.recipe.check()
-        for key in ("freeze", "ema", "clip_norm", "validation"):
+        for key in ("ema", "validation"):
             if r[key]:
                 raise UnsupportedError(f"{key}: not supported yet")
-        if r["optimizer"]["momentum_reset"]:
-            raise UnsupportedError("optimizer.momentum_reset: not supported yet")
         augment = Augment(height=m.height, width=m.width, **r["augment"])
         self.loader = Loader(dataset.train, r["identities"], r["images"], augment, r["seed"],
                              once=r["sampler"] == "once", balanced=r["sampler"] == "balanced")
@@ -67,12 +65,17 @@ class Trainer:
             raise ArgumentError(f"num_classes: the training set has {self.loader.num_classes} "
                                 f"identities, the network {m.num_classes} classes")
         self.rate = r.rate()
-        self.optimizer = make_optimizer(m, r["optimizer"])
+        self.optimizer = make_optimizer(m, r["optimizer"], r["clip_norm"])
+        if r["freeze"]:  # patterns that match nothing are refused now
+            before = list(m.frozen)
+            m.freeze(r["freeze"]["layers"])
+            m.freeze(before)
         self.iteration = 0  # steps that this run has taken
         self.history = []  # a dict an epoch
         self._sums = _no_sums()
         self._tested = True  # False: the epoch before the loader's has not been written down
         self._stop, self._busy = False, None
+        self._held = None  # whether layers are frozen by the recipe; None: not said yet
 
     # ---- checkpoints
 
@@ -83,16 +86,10 @@ class Trainer:
 
     def save(self):
         """Write the checkpoint and the metrics."""
-        state = self.optimizer.state_dict()
-        tensors, plain = {}, {}
-        for key, value in state.items():
-            if isinstance(value, dict):
-                tensors.update({f"optimizer/{key}/{name}": a for name, a in value.items()})
-                plain[key] = None
-            else:
-                plain[key] = value
+        optimizer = self.optimizer.state_dict()
+        tensors = {f"optimizer/state/{name}": a for name, a in optimizer.pop("state").items()}
         header = {"recipe": dict(self.recipe), "loader": self.loader.state_dict(),
-                  "optimizer": plain, "history": self.history, "sums": self._sums,
+                  "optimizer": optimizer, "history": self.history, "sums": self._sums,
                   "tested": self._tested, "iteration": self.iteration}
         self.model.save(self.checkpoint, tensors=tensors,
                         header={"reidc.trainer": json.dumps(header)})
@@ -119,12 +116,9 @@ class Trainer:
             if key != "threads" and own.get(key) != theirs.get(key):
                 raise ArgumentError(f"resume: the run's network has {key} = {theirs.get(key)}, got "
                                     f"{own.get(key)}")
-        optimizer = dict(saved["optimizer"])
-        for key, value in optimizer.items():
-            if value is None:
-                prefix = f"optimizer/{key}/"
-                optimizer[key] = {name[len(prefix):]: a for name, a in tensors.items()
-                                  if name.startswith(prefix)}
+        prefix = "optimizer/state/"
+        optimizer = {**saved["optimizer"], "state": {
+            name[len(prefix):]: a for name, a in tensors.items() if name.startswith(prefix)}}
         weights = {k: v for k, v in tensors.items() if not k.startswith("optimizer/")}
         self.model.load_state_dict(weights)
         self.model.step = int(header.get("reidc.step", "0"))
@@ -158,6 +152,21 @@ class Trainer:
         if self._busy == self.model.step:
             raise KeyboardInterrupt
 
+    def _prepare(self, epoch, done, total):
+        """Rate, frozen layers and momentum of the step at hand."""
+        part = done / total
+        self.optimizer.lr = self.rate(epoch + (part if self.recipe["per_step"] else 0),
+                                      self.iteration)
+        rule = self.recipe["freeze"]
+        if rule:
+            held = self.iteration < rule["iterations"] if rule.get("iterations") else \
+                epoch + part < rule["epochs"]
+            if held != self._held:
+                self.model.freeze(rule["layers"] if held else [])
+                self._held = held
+        if not done and self.recipe["optimizer"]["momentum_reset"]:
+            self.optimizer.reset()
+
     def _step(self, images, labels):
         """One step; False if Ctrl-C left it before anything had changed."""
         parts = None
@@ -176,6 +185,7 @@ class Trainer:
         self.iteration += 1
         self._sums["batches"] += 1
         self._sums["images"] += len(labels)
+        self._sums["norm"] += self.optimizer.gradient_norm or 0.0
         return True
 
     def _epoch(self, epoch, epochs):
@@ -186,9 +196,10 @@ class Trainer:
         start = time.monotonic()
         try:
             for images, labels in loader:
-                place = epoch + (done / total if self.recipe["per_step"] else 0)
-                self.optimizer.lr = self.rate(place, self.iteration)
-                if self._stop or not self._step(images, labels):
+                if self._stop:
+                    break
+                self._prepare(epoch, done, total)
+                if not self._step(images, labels):
                     break
                 done += 1
                 if "total" in sums["loss"]:
@@ -225,6 +236,8 @@ class Trainer:
         sums, lr = self._sums, self.optimizer.lr
         row = {"epoch": epoch + 1, "lr": lr,
                **{k: v / max(1, sums["batches"]) for k, v in sums["loss"].items()},
+               **({"gradient_norm": sums["norm"] / max(1, sums["batches"])}
+                  if self.recipe["clip_norm"] else {}),
                "images_per_second": round(sums["images"] / max(1e-9, sums["seconds"]), 1),
                "seconds": round(sums["seconds"], 2)}
         every, tested = self.recipe["evaluate_every"], ""
@@ -265,7 +278,7 @@ class Trainer:
         with write_atomic(os.path.join(self.run_dir, "recipe.json")) as file:
             file.write(json.dumps(self.recipe, indent=1).encode() + b"\n")
         main = threading.current_thread() is threading.main_thread()
-        self._stop = False
+        self._stop, self._held, frozen = False, None, list(self.model.frozen)
         previous = signal.signal(signal.SIGINT, self._on_interrupt) if main else None
         try:
             while self.loader.epoch < epochs or not self._tested:
@@ -279,13 +292,15 @@ class Trainer:
         finally:
             if main:
                 signal.signal(signal.SIGINT, previous)
+            if self._held is not None:
+                self.model.freeze(frozen)
         if self._stop:
             raise KeyboardInterrupt
         return self.history
 
 
 def _no_sums():
-    return {"batches": 0, "images": 0, "seconds": 0.0, "loss": {}}
+    return {"batches": 0, "images": 0, "seconds": 0.0, "norm": 0.0, "loss": {}}
 
 
 def saved_recipe(path):

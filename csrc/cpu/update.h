@@ -31,4 +31,10 @@ rc_update_f32 rc_update_f32_get(void); /* for the instruction set in use */
 void rc_update_run_f64(const rc_update *u, int64_t n, const double *g, double *w, double *s0,
                        double *s1);
 
+/* The sum of squares of g: (n), in double and in an order that n alone decides. */
+typedef double (*rc_squares_f32)(int64_t n, const float *g);
+
+rc_squares_f32 rc_squares_f32_get(void);
+double rc_squares_f64(int64_t n, const double *g);
+
 #endif

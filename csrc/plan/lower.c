@@ -78,7 +78,8 @@ mark_wants(facts *f)
     for (int32_t v = 0; v < g->n_values; v++) {
         const rc_value_info *info = &g->values[v];
         f->wants[v] = trains(p) && info->kind == RC_VALUE_STATE
-                      && g->states[info->index].kind == RC_STATE_PARAMETER;
+                      && g->states[info->index].kind == RC_STATE_PARAMETER
+                      && !f->m->frozen[info->index];
     }
     if (p->spec.input_gradient && g->images != RC_NONE) {
         f->wants[g->images] = true;
@@ -110,6 +111,13 @@ wanted_inputs(const facts *f, const rc_unit *u)
     return wanted;
 }
 
+/* Whether a unit runs in training mode: all do in training but frozen batch norms. */
+static bool
+unit_trains(const facts *f, int32_t u)
+{
+    return trains(f->p) && !rc_unit_is_still(f->m, &f->p->units[u]);
+}
+
 /* What a unit's backward reads; an operation without the rule needs nothing but dy and ws. */
 static uint32_t
 reads_of(const facts *f, int32_t u, uint32_t wanted)
@@ -117,7 +125,7 @@ reads_of(const facts *f, int32_t u, uint32_t wanted)
     const rc_unit *unit = &f->p->units[u];
     const rc_op *op = rules(unit);
     return op->reads ? op->reads(&unit->node.attrs, unit->node.n_in, unit_shapes(f->p, u), wanted,
-                                 trains(f->p))
+                                 unit_trains(f, u))
                      : 0;
 }
 
@@ -248,7 +256,7 @@ new_step(const facts *f, int32_t u, rc_pass pass)
                           .node = unit->index,
                           .xs = unit_shapes(f->p, u),
                           .ys = f->p->shapes[unit->node.out],
-                          .training = trains(f->p),
+                          .training = unit_trains(f, u),
                           .again = pass == RC_PASS_AGAIN,
                           .threads = f->m->info.threads,
                           .seed = &f->m->seed,
@@ -443,7 +451,7 @@ lower_commits(facts *f, rc_error *err)
     for (int32_t u = 0; trains(p) && u < p->n_units; u++) {
         const rc_unit *unit = &p->units[u];
         rc_kernel commit = rules(unit)->commit[f->m->real_size == sizeof(double)];
-        if (!commit) {
+        if (!commit || !unit_trains(f, u)) {
             continue;
         }
         rc_step step = new_step(f, u, RC_PASS_COMMIT);

@@ -30,12 +30,15 @@ rc_plan_free(rc_plan *p)
 
 /* Training over one value per channel has no variance: say so before anything runs. */
 static rc_status
-check_statistics(const rc_plan *p, rc_error *err)
+check_statistics(const rc_model *m, const rc_plan *p, rc_error *err)
 {
     bool training = p->spec.kind == RC_PLAN_TRAIN || p->spec.kind == RC_PLAN_LOSS;
     for (int32_t u = 0; training && u < p->n_units; u++) {
         const rc_op *op = rc_op_table[p->units[u].node.op];
         const rc_shape *x = &p->unit_xs[(int64_t)u * RC_MAX_IN];
+        if (rc_unit_is_still(m, &p->units[u])) {
+            continue;
+        }
         int64_t values = x->rank == 4 ? x->d[0] * x->d[2] * x->d[3] : x->d[0];
         if (op->batch_statistics && values < 2) {
             return rc_fail(err, RC_ARGUMENT,
@@ -78,7 +81,7 @@ rc_plan_new(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err)
     if ((status = rc_graph_shapes(m->graph, spec->n, p->shapes, err)) != RC_OK
         || (status = rc_plan_fuse(m, p, err)) != RC_OK
         || (status = rc_plan_lower(m, p, err)) != RC_OK
-        || (status = check_statistics(p, err)) != RC_OK
+        || (status = check_statistics(m, p, err)) != RC_OK
         || (status = rc_plan_place(p, err)) != RC_OK) {
         goto fail;
     }
@@ -219,7 +222,8 @@ allocate_weights(rc_model *m, rc_error *err)
     }
     m->data = rc_alloc_zero(g->n_states + 1, sizeof *m->data);
     m->gradient = rc_alloc_zero(g->n_states + 1, sizeof *m->gradient);
-    if (!m->data || !m->gradient) {
+    m->frozen = rc_alloc_zero(g->n_states + 1, sizeof *m->frozen);
+    if (!m->data || !m->gradient || !m->frozen) {
         return rc_fail(err, RC_MEMORY, "out of memory for the weights");
     }
     for (int32_t i = 0; i < g->n_states; i++) {
@@ -487,6 +491,7 @@ rc_model_free(rc_model *m)
     rc_free(m->packed);
     rc_free(m->data);
     rc_free(m->gradient);
+    rc_free(m->frozen);
     rc_graph_free(m->graph);
     pthread_mutex_destroy(&m->lock);
     rc_free(m);
@@ -516,7 +521,8 @@ void
 rc_model_state(const rc_model *m, int i, rc_state_view *out)
 {
     const rc_state_info *s = &m->graph->states[i];
-    *out = (rc_state_view){s->name, s->kind, s->shape, m->data[i], m->gradient[i]};
+    *out = (rc_state_view){s->name, s->kind, s->shape, m->data[i], m->gradient[i],
+                           m->frozen[i]};
 }
 
 void

@@ -77,6 +77,7 @@ typedef struct rc_state_view {
     rc_shape shape;
     void *data;     /* real, in the order users see; lives as long as the model */
     void *gradient; /* real, or NULL before the first backward (and for buffers) */
+    bool frozen;    /* a parameter that training leaves alone for now */
 } rc_state_view;
 
 int rc_model_state_count(const rc_model *m);
@@ -86,6 +87,13 @@ void rc_model_state(const rc_model *m, int i, rc_state_view *out);
  * the weights are out in the user's hands (each +1, given back -1) every run looks again. */
 void rc_model_touch(rc_model *m);
 void rc_model_views(rc_model *m, int change);
+
+/* Training leaves the parameters alone whose name matches one of the patterns (fnmatch), instead
+ * of those of the call before; n = 0: none. They have gradients of zero, optimisers pass over them,
+ * and batch norms whose weight and bias are both frozen use their running statistics, which stay
+ * as they are. A pattern that matches no parameter: RC_ARGUMENT, and nothing has changed. */
+rc_status rc_model_freeze(rc_model *m, const char *const *patterns, int n, rc_error *err);
+void rc_model_freeze_like(rc_model *m, const rc_model *other); /* of the same graph; no lock */
 
 void rc_model_zero_grad(rc_model *m);          /* gradient arrays stay, all zero */
 bool rc_model_has_gradients(const rc_model *m); /* false after train_step and before backward */

@@ -5,6 +5,7 @@
  *     select.c   the kernel of every step
  *     memory.c   lifetimes -> offsets in one arena
  *     run.c      arena, pointers, packed weights; the list walked
+ *     freeze.c   parameters that training leaves alone
  *     feed.c     pictures in; evaluate.c embeddings and explanations; step.c training
  *     model.c    weights and the cache of plans
  *     describe.c plans in words */
@@ -133,6 +134,7 @@ struct rc_model {
     void **data;      /* per state entry */
     void **gradient;  /* per state entry; NULL for buffers, and all NULL before first use */
     bool has_gradients;
+    bool *frozen;     /* per state entry: training leaves it alone */
     uint64_t version; /* raised whenever weights or statistics change */
     int views;        /* writable views in the user's hands */
     uint64_t seed, step, current_step;
@@ -148,6 +150,9 @@ struct rc_model {
 
 /* fuse.c */
 rc_status rc_plan_fuse(const rc_model *m, rc_plan *p, rc_error *err);
+/* freeze.c: a batch norm that normalises with its running statistics in training, too, because
+ * its weight and bias are frozen */
+bool rc_unit_is_still(const rc_model *m, const rc_unit *u);
 /* lower.c: everything but the arena's memory */
 rc_status rc_plan_lower(rc_model *m, rc_plan *p, rc_error *err);
 int32_t rc_plan_buffer(rc_plan *p, int64_t bytes, int32_t first); /* -1: no memory */

@@ -348,6 +348,7 @@ copy_states(rc_model *from, rc_model *to)
         memcpy(b.data, a.data, (size_t)rc_shape_count(&a.shape) * size);
     }
     rc_model_set_step(to, rc_model_get_step(from));
+    rc_model_freeze_like(to, from);
     rc_model_touch(to);
 }
 
@@ -500,6 +501,8 @@ static PyGetSetDef attributes[] = {
     ATTRIBUTES(ENTRY)
 #undef ENTRY
     {"config", get_config, NULL, "System and settings as given, plain data; a copy.", NULL},
+    {"frozen", rc_py_network_frozen, NULL,
+     "Names of the parameters that training leaves alone (`freeze`), a tuple.", NULL},
     {"step", get_step, set_step,
      "Training forwards so far: what dropout is drawn from; part of a checkpoint.", NULL},
     {0},

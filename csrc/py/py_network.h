@@ -152,6 +152,13 @@ rc_py_real(const rc_model_info *info)
     X(NOARGS, zero_grad,                                                                         \
       "zero_grad($self)\n--\n\n"                                                                 \
       "Set the accumulated gradients to zero.")                                                  \
+    X(KEYWORDS, freeze,                                                                          \
+      "freeze($self, patterns)\n--\n\n"                                                         \
+      "Training leaves alone, until the next call, the parameters whose name matches one of\n"   \
+      "the patterns, a list as [\"backbone.*\"]; [] trains all again. Optimisers pass over them\n" \
+      "(no decay either), their gradients are zero, and batch norms whose weight and bias are\n" \
+      "both frozen normalise with their running statistics, which stay. Not part of\n"           \
+      "checkpoints. ValueError: a pattern that matches no parameter.")                           \
     X(NOARGS, copy,                                                                              \
       "copy($self)\n--\n\n"                                                                      \
       "An independent network with the same configuration, weights and training step.")
@@ -178,6 +185,7 @@ rc_py_real(const rc_model_info *info)
 #define RC_PY_DECLARE_NOARGS(name) PyObject *rc_py_network_##name(PyObject *self, PyObject *none);
 #define RC_PY_DECLARE_METHOD(kind, name, doc) RC_PY_DECLARE_##kind(name)
 RC_PY_NETWORK_METHODS(RC_PY_DECLARE_METHOD)
+PyObject *rc_py_network_frozen(PyObject *self, void *closure);
 #undef RC_PY_DECLARE_METHOD
 
 #endif

@@ -130,18 +130,38 @@ groups_of(PyObject *object, rc_optimizer_group **groups)
     return n;
 }
 
+/* None: 0, no clipping. */
+static int
+clip_of(PyObject *value, double *out)
+{
+    *out = 0;
+    if (value == Py_None) {
+        return 0;
+    }
+    if (real_of(value, "clip_norm", out) < 0) {
+        return -1;
+    }
+    if (!(*out > 0) || !isfinite(*out)) {
+        rc_py_fail(RC_ARGUMENT, "clip_norm: expected a finite number above 0, or None");
+        return -1;
+    }
+    return 0;
+}
+
 static int
 optimizer_init(PyObject *self, PyObject *args, PyObject *kw)
 {
     static char *names[] = {"network", "kind", "lr", "weight_decay", "beta1", "beta2", "eps",
-                            "momentum", "dampening", "nesterov", "groups", NULL};
+                            "momentum", "dampening", "nesterov", "groups", "clip_norm",
+                            NULL};
     rc_py_optimizer *o = (rc_py_optimizer *)self;
-    PyObject *network, *lr, *groups_object = Py_None, *numbers[6] = {NULL};
+    PyObject *network, *lr, *groups_object = Py_None, *clip = Py_None, *numbers[6] = {NULL};
     const char *kind;
     int nesterov = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kw, "OsO|$OOOOOOpO:Optimizer", names, &network, &kind,
+    if (!PyArg_ParseTupleAndKeywords(args, kw, "OsO|$OOOOOOpOO:Optimizer", names, &network, &kind,
                                      &lr, &numbers[0], &numbers[1], &numbers[2], &numbers[3],
-                                     &numbers[4], &numbers[5], &nesterov, &groups_object)) {
+                                     &numbers[4], &numbers[5], &nesterov, &groups_object,
+                                     &clip)) {
         return -1;
     }
     if (o->optimizer) {
@@ -176,6 +196,9 @@ optimizer_init(PyObject *self, PyObject *args, PyObject *kw)
         if (numbers[i] && real_of(numbers[i], names[3 + i], fields[i]) < 0) {
             return -1;
         }
+    }
+    if (clip_of(clip, &config.clip_norm) < 0) {
+        return -1;
     }
     rc_optimizer_group *groups = NULL;
     int n_groups = groups_of(groups_object, &groups);
@@ -248,6 +271,18 @@ optimizer_step(PyObject *self, PyObject *Py_UNUSED(none))
 }
 
 static PyObject *
+optimizer_reset(PyObject *self, PyObject *Py_UNUSED(none))
+{
+    rc_py_optimizer *o = ready(self);
+    if (!o || rc_py_model_enter(o->shared) < 0) {
+        return NULL;
+    }
+    rc_optimizer_reset(o->optimizer);
+    rc_py_model_leave(o->shared);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 optimizer_zero_grad(PyObject *self, PyObject *none)
 {
     rc_py_optimizer *o = ready(self);
@@ -311,6 +346,24 @@ copy_slots(rc_py_optimizer *o)
     return dict;
 }
 
+/* {parameter: steps that passed over it}, of those that were frozen. */
+static PyObject *
+copy_skipped(rc_py_optimizer *o)
+{
+    PyObject *dict = PyDict_New(); /* new */
+    for (int i = 0; dict && i < rc_model_state_count(o->shared->model); i++) {
+        rc_state_view view;
+        int64_t skipped = rc_optimizer_get_skipped(o->optimizer, i);
+        rc_model_state(o->shared->model, i, &view);
+        PyObject *count = skipped ? PyLong_FromLongLong(skipped) : NULL; /* new */
+        if (skipped && (!count || PyDict_SetItemString(dict, view.name, count) < 0)) {
+            Py_CLEAR(dict);
+        }
+        Py_XDECREF(count);
+    }
+    return dict;
+}
+
 static PyObject *
 optimizer_state_dict(PyObject *self, PyObject *Py_UNUSED(none))
 {
@@ -319,11 +372,15 @@ optimizer_state_dict(PyObject *self, PyObject *Py_UNUSED(none))
         return NULL;
     }
     PyObject *state = copy_slots(o); /* new */
+    PyObject *skipped = state ? copy_skipped(o) : NULL; /* new */
     const rc_optimizer_config *c = rc_optimizer_settings(o->optimizer);
+    if (!skipped) {
+        Py_CLEAR(state);
+    }
     PyObject *result = !state ? NULL : Py_BuildValue(
-        "{s:s,s:L,s:d,s:d,s:N}", "kind", kind_names[c->kind], "step",
+        "{s:s,s:L,s:d,s:d,s:N,s:N}", "kind", kind_names[c->kind], "step",
         (long long)rc_optimizer_get_t(o->optimizer), "lr", c->lr, "weight_decay", c->weight_decay,
-        "state", state);
+        "skipped", skipped, "state", state);
     rc_py_model_leave(o->shared);
     return result;
 }
@@ -370,16 +427,48 @@ gather_slots(rc_py_optimizer *o, PyObject *state, PyObject *arrays)
     return 0;
 }
 
+/* Check the counts of steps that passed over frozen parameters (`set`: take them over, too);
+ * a state without them has none. */
+static int
+load_skipped(rc_py_optimizer *o, PyObject *dict, long long t, bool set)
+{
+    Py_ssize_t used = 0, given = dict ? PyDict_Size(dict) : 0;
+    for (int i = 0; i < rc_model_state_count(o->shared->model); i++) {
+        rc_state_view view;
+        rc_model_state(o->shared->model, i, &view);
+        PyObject *value = dict ? PyDict_GetItemString(dict, view.name) : NULL; /* borrowed */
+        long long skipped = value ? PyLong_AsLongLong(value) : 0;
+        if (skipped == -1 && PyErr_Occurred()) {
+            return -1;
+        }
+        if (skipped < 0 || skipped > t) {
+            rc_py_fail(RC_ARGUMENT, "state: skipped['%s']: expected 0 to the step, %lld",
+                       view.name, t);
+            return -1;
+        }
+        used += value != NULL;
+        if (set) {
+            rc_optimizer_set_skipped(o->optimizer, i, skipped);
+        }
+    }
+    if (used != given) {
+        rc_py_fail(RC_ARGUMENT, "state: skipped: names of another network");
+        return -1;
+    }
+    return 0;
+}
+
 static int
 load(rc_py_optimizer *o, PyObject *dict)
 {
     PyObject *kind = PyDict_GetItemString(dict, "kind"), *step = PyDict_GetItemString(dict, "step"),
              *lr = PyDict_GetItemString(dict, "lr"),
              *decay = PyDict_GetItemString(dict, "weight_decay"),
+             *skipped = PyDict_GetItemString(dict, "skipped"), /* may be missing */
              *state = PyDict_GetItemString(dict, "state"); /* borrowed from our copy */
     rc_optimizer_config *c = rc_optimizer_settings(o->optimizer);
     if (!kind || !step || !lr || !decay || !state || !PyDict_Check(state)
-        || !PyUnicode_Check(kind) || !PyLong_Check(step)) {
+        || !PyUnicode_Check(kind) || !PyLong_Check(step) || (skipped && !PyDict_Check(skipped))) {
         rc_py_fail(RC_ARGUMENT, "state: expected what state_dict() gave: kind, step, lr, "
                    "weight_decay, state");
         return -1;
@@ -399,6 +488,9 @@ load(rc_py_optimizer *o, PyObject *dict)
         rc_py_fail(RC_ARGUMENT, "state: expected step, lr and weight_decay >= 0");
         return -1;
     }
+    if (load_skipped(o, skipped, t, false) < 0) {
+        return -1;
+    }
     PyObject *arrays = PyList_New(0), *own = PyDict_Copy(state); /* new */
     int result = arrays && own ? gather_slots(o, own, arrays) : -1;
     if (result == 0 && (result = rc_py_model_enter(o->shared)) == 0) {
@@ -413,6 +505,7 @@ load(rc_py_optimizer *o, PyObject *dict)
         c->lr = new_lr;
         c->weight_decay = new_decay;
         rc_optimizer_set_t(o->optimizer, t);
+        result = load_skipped(o, skipped, t, true);
         rc_py_model_leave(o->shared);
     }
     Py_XDECREF(arrays);
@@ -474,6 +567,50 @@ set_lr(PyObject *self, PyObject *value, void *closure)
 }
 
 static PyObject *
+get_clip_norm(PyObject *self, void *closure)
+{
+    (void)closure;
+    rc_py_optimizer *o = ready(self);
+    if (!o) {
+        return NULL;
+    }
+    double clip = rc_optimizer_settings(o->optimizer)->clip_norm;
+    return clip > 0 ? PyFloat_FromDouble(clip) : Py_NewRef(Py_None);
+}
+
+static int
+set_clip_norm(PyObject *self, PyObject *value, void *closure)
+{
+    (void)closure;
+    double clip;
+    rc_py_optimizer *o = ready(self);
+    if (!o || !value) {
+        if (o) {
+            rc_py_fail(RC_TYPE, "clip_norm: cannot be deleted");
+        }
+        return -1;
+    }
+    if (clip_of(value, &clip) < 0 || rc_py_model_enter(o->shared) < 0) {
+        return -1;
+    }
+    rc_optimizer_settings(o->optimizer)->clip_norm = clip;
+    rc_py_model_leave(o->shared);
+    return 0;
+}
+
+static PyObject *
+get_gradient_norm(PyObject *self, void *closure)
+{
+    (void)closure;
+    rc_py_optimizer *o = ready(self);
+    if (!o) {
+        return NULL;
+    }
+    double norm = rc_optimizer_norm(o->optimizer);
+    return isnan(norm) ? Py_NewRef(Py_None) : PyFloat_FromDouble(norm);
+}
+
+static PyObject *
 get_network(PyObject *self, void *closure)
 {
     (void)closure;
@@ -492,6 +629,10 @@ get_kind(PyObject *self, void *closure)
 static PyGetSetDef attributes[] = {
     {"lr", get_lr, set_lr, "The learning rate; may be set at any time.", NULL},
     {"network", get_network, NULL, "The network whose parameters are updated.", NULL},
+    {"clip_norm", get_clip_norm, set_clip_norm,
+     "What the gradients' norm is clipped at, or None; may be set at any time.", NULL},
+    {"gradient_norm", get_gradient_norm, NULL,
+     "The gradients' norm before the last step clipped them; None where no step has.", NULL},
     {"kind", get_kind, NULL, "\"sgd\", \"adam\" or \"adamw\".", NULL},
     {0},
 };
@@ -504,17 +645,21 @@ static PyMethodDef methods[] = {
      "zero_grad($self)\n--\n\nSet the network's gradients to zero."},
     {"state_dict", optimizer_state_dict, METH_NOARGS,
      "state_dict($self)\n--\n\n"
-     "kind, step, lr, weight_decay and `state`: copies of the state arrays by name."},
+     "kind, step, lr, weight_decay, `skipped` (steps for which a parameter was frozen) and\n"
+     "`state`: copies of the state arrays by name."},
     {"load_state_dict", optimizer_load_state_dict, METH_O,
      "load_state_dict($self, state, /)\n--\n\n"
      "Take over what state_dict() gave, all of it or nothing. ValueError: of another kind of\n"
      "optimiser or network."},
+    {"reset", optimizer_reset, METH_NOARGS,
+     "reset($self)\n--\n\n"
+     "Forget momentum (Adam: m and v) and the steps taken, as a new optimiser; lr stays."},
     {0},
 };
 
 PyDoc_STRVAR(documentation,
              "Optimizer(network, kind, lr, *, weight_decay=0, beta1=0.9, beta2=0.999, eps=1e-8, "
-             "momentum=0, dampening=0, nesterov=False, groups=None)\n--\n\n"
+             "momentum=0, dampening=0, nesterov=False, groups=None, clip_norm=None)\n--\n\n"
              "What reidc.Adam, AdamW and SGD are made of.");
 
 static PyType_Slot slots[] = {

@@ -329,3 +329,66 @@ rc_py_network_load_state_dict(PyObject *self, PyObject *args, PyObject *kw)
     Py_XDECREF(state);
     return result;
 }
+
+/* ---- frozen -------------------------------------------------------------------------------------- */
+
+PyObject *
+rc_py_network_freeze(PyObject *self, PyObject *args, PyObject *kw)
+{
+    static char *names[] = {"patterns", NULL};
+    PyObject *object;
+    rc_py_model *m = rc_py_network_get(self);
+    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "O:freeze", names, &object)) {
+        return NULL;
+    }
+    if (!PyList_Check(object) && !PyTuple_Check(object)) {
+        return rc_py_fail(RC_TYPE, "patterns: expected a list of name patterns, got %s",
+                          Py_TYPE(object)->tp_name);
+    }
+    PyObject *own = PySequence_Tuple(object); /* new */
+    Py_ssize_t n = own ? PyTuple_GET_SIZE(own) : 0;
+    const char **patterns = own ? PyMem_Calloc((size_t)n + 1, sizeof *patterns) : NULL;
+    if (!patterns) {
+        Py_XDECREF(own);
+        return PyErr_NoMemory();
+    }
+    bool fine = true;
+    for (Py_ssize_t i = 0; fine && i < n; i++) {
+        PyObject *item = PyTuple_GET_ITEM(own, i); /* borrowed */
+        patterns[i] = PyUnicode_Check(item) ? PyUnicode_AsUTF8(item) : NULL;
+        fine = patterns[i] != NULL;
+        if (!fine && !PyErr_Occurred()) {
+            rc_py_fail(RC_TYPE, "patterns: expected words, got %s", Py_TYPE(item)->tp_name);
+        }
+    }
+    if (fine && (fine = rc_py_model_enter(m) == 0)) {
+        rc_error err = {0};
+        rc_status status = rc_model_freeze(m->model, patterns, (int)n, &err);
+        rc_py_model_leave(m);
+        fine = status == RC_OK;
+        if (!fine) {
+            rc_py_raise(status, &err);
+        }
+    }
+    PyMem_Free(patterns);
+    Py_DECREF(own);
+    return fine ? Py_NewRef(Py_None) : NULL;
+}
+
+PyObject *
+rc_py_network_frozen(PyObject *self, void *closure)
+{
+    (void)closure;
+    rc_py_model *m = rc_py_network_get(self);
+    PyObject *list = m ? PyList_New(0) : NULL; /* new */
+    for (int i = 0; list && i < rc_model_state_count(m->model); i++) {
+        rc_state_view view;
+        rc_model_state(m->model, i, &view);
+        if (view.frozen && append_name(list, view.name) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    PyObject *result = list ? PyList_AsTuple(list) : NULL;
+    Py_XDECREF(list);
+    return result;
+}

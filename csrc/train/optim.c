@@ -20,6 +20,7 @@ typedef struct slot_set { /* of one state entry */
     int32_t group;        /* -1: none */
     bool trained;
     bool center;
+    int64_t skipped;      /* steps for which it was frozen */
 } slot_set;
 
 typedef struct piece {
@@ -32,12 +33,14 @@ struct rc_optimizer {
     rc_optimizer_config config;
     int64_t t;
     int n_states, slots, n_groups;
-    int64_t n_pieces;
+    int64_t n_pieces, n_values; /* n_values: of one memory */
     slot_set *sets;
     piece *pieces;
     rc_optimizer_group *groups;
     rc_update *rules;      /* of the step at hand, per state */
     rc_state_view *views;  /* of the step at hand */
+    double *squares;       /* per piece, of the step at hand; NULL until one clips */
+    double norm;           /* of the gradients of the last step that clipped, or NaN */
     void *memory[2];
 };
 
@@ -52,6 +55,9 @@ config_problem(const rc_optimizer_config *c)
     }
     if (!(c->weight_decay >= 0) || !isfinite(c->weight_decay)) {
         return "weight_decay: expected a finite number >= 0";
+    }
+    if (!(c->clip_norm >= 0) || !isfinite(c->clip_norm)) {
+        return "clip_norm: expected a finite number above 0, or None";
     }
     if (c->kind == RC_OPT_SGD) {
         if (!(c->momentum >= 0) || !isfinite(c->momentum)) {
@@ -131,6 +137,7 @@ build(rc_optimizer *o, const rc_optimizer_group *groups, rc_error *err)
             total += (count + 15) & ~(int64_t)15; /* keeps each entry on a cache line */
         }
     }
+    o->n_values = total;
     o->pieces = rc_alloc(o->n_pieces, sizeof *o->pieces);
     size_t size = rc_model_get_info(o->model)->is_double ? sizeof(double) : sizeof(float);
     for (int k = 0; k < o->slots; k++) {
@@ -166,6 +173,7 @@ rc_optimizer_new(rc_model *m, const rc_optimizer_config *config,
     }
     o->model = m;
     o->config = *config;
+    o->norm = NAN;
     o->n_states = rc_model_state_count(m);
     o->n_groups = n_groups;
     o->slots = config->kind != RC_OPT_SGD ? 2 : config->momentum != 0 ? 1 : 0;
@@ -191,15 +199,18 @@ rc_optimizer_free(rc_optimizer *o)
     rc_free(o->groups);
     rc_free(o->rules);
     rc_free(o->views);
+    rc_free(o->squares);
     rc_free(o);
 }
 
 /* ---- one step -------------------------------------------------------------------------------- */
 
+/* `clip`: what gradients are multiplied with. */
 static rc_update
-rule_of(const rc_optimizer *o, const slot_set *set)
+rule_of(const rc_optimizer *o, const slot_set *set, double clip)
 {
     const rc_optimizer_config *c = &o->config;
+    double t = (double)(o->t - set->skipped);
     if (set->center) {
         double weight = rc_model_get_info(o->model)->center_weight;
         return (rc_update){.kind = RC_UPDATE_SGD, .scale = weight != 0 ? 1 / weight : 0,
@@ -208,22 +219,22 @@ rule_of(const rc_optimizer *o, const slot_set *set)
     const rc_optimizer_group *group = set->group >= 0 ? &o->groups[set->group] : NULL;
     double rate = c->lr * (group ? group->lr_factor : 1);
     double decay = group && group->weight_decay >= 0 ? group->weight_decay : c->weight_decay;
-    rc_update u = {.scale = 1, .shrink = 1, .decay = decay};
+    rc_update u = {.scale = clip, .shrink = 1, .decay = decay};
     if (c->kind == RC_OPT_SGD) {
         u.kind = RC_UPDATE_SGD;
         u.step = rate;
         u.momentum = c->momentum;
         u.keep = 1 - c->dampening;
         u.nesterov = c->nesterov;
-        u.first = o->t == 1;
+        u.first = t == 1;
         return u;
     }
     u.kind = RC_UPDATE_ADAM;
     u.beta1 = c->beta1;
     u.beta2 = c->beta2;
     u.eps = c->eps;
-    u.step = rate / (1 - pow(c->beta1, (double)o->t));
-    u.root2 = sqrt(1 - pow(c->beta2, (double)o->t));
+    u.step = rate / (1 - pow(c->beta1, t));
+    u.root2 = sqrt(1 - pow(c->beta2, t));
     if (c->kind == RC_OPT_ADAMW) {
         u.shrink = 1 - rate * decay;
         u.decay = 0;
@@ -239,7 +250,7 @@ update_piece(void *context, int64_t i, int worker)
     const piece *p = &o->pieces[i];
     const rc_state_view *view = &o->views[p->state];
     const rc_update *u = &o->rules[p->state];
-    if (!view->gradient) {
+    if (!view->gradient || view->frozen) {
         return;
     }
     int64_t start = o->sets[p->state].start;
@@ -257,6 +268,39 @@ update_piece(void *context, int64_t i, int worker)
     }
 }
 
+static void
+square_piece(void *context, int64_t i, int worker)
+{
+    (void)worker;
+    rc_optimizer *o = context;
+    const piece *p = &o->pieces[i];
+    const rc_state_view *view = &o->views[p->state];
+    double sum = 0;
+    if (view->gradient && !view->frozen && !o->sets[p->state].center) {
+        sum = rc_model_get_info(o->model)->is_double
+                  ? rc_squares_f64(p->count, (const double *)view->gradient + p->from)
+                  : rc_squares_f32_get()(p->count, (const float *)view->gradient + p->from);
+    }
+    o->squares[i] = sum;
+}
+
+/* What gradients are multiplied with; pieces are added in their order, whoever summed them. */
+static double
+clipping(rc_optimizer *o)
+{
+    if (o->config.clip_norm == 0) {
+        return 1;
+    }
+    double sum = 0;
+    rc_parallel(o->n_pieces, rc_model_get_info(o->model)->threads, square_piece, o);
+    for (int64_t i = 0; i < o->n_pieces; i++) {
+        sum += o->squares[i];
+    }
+    o->norm = sqrt(sum);
+    double scale = o->config.clip_norm / (o->norm + 1e-6);
+    return scale < 1 || isnan(scale) ? scale : 1;
+}
+
 rc_status
 rc_optimizer_step(rc_optimizer *o, rc_error *err)
 {
@@ -272,10 +316,20 @@ rc_optimizer_step(rc_optimizer *o, rc_error *err)
         return rc_fail(err, RC_ARGUMENT,
                        "momentum: cannot change between zero and not zero after the start");
     }
+    if (o->config.clip_norm > 0 && !o->squares) {
+        o->squares = rc_alloc_zero(o->n_pieces, sizeof *o->squares);
+        if (!o->squares) {
+            return rc_fail(err, RC_MEMORY, "optimizer: out of memory");
+        }
+    }
     o->t++;
     for (int i = 0; i < o->n_states; i++) {
         rc_model_state(o->model, i, &o->views[i]);
-        o->rules[i] = rule_of(o, &o->sets[i]);
+        o->sets[i].skipped += o->views[i].frozen && o->sets[i].trained;
+    }
+    double clip = clipping(o);
+    for (int i = 0; i < o->n_states; i++) {
+        o->rules[i] = rule_of(o, &o->sets[i], clip);
     }
     rc_parallel(o->n_pieces, rc_model_get_info(o->model)->threads, update_piece, o);
     rc_model_touch(o->model);
@@ -306,6 +360,37 @@ void
 rc_optimizer_set_t(rc_optimizer *o, int64_t t)
 {
     o->t = t;
+}
+
+int64_t
+rc_optimizer_get_skipped(const rc_optimizer *o, int state)
+{
+    return o->sets[state].skipped;
+}
+
+void
+rc_optimizer_set_skipped(rc_optimizer *o, int state, int64_t skipped)
+{
+    o->sets[state].skipped = skipped;
+}
+
+void
+rc_optimizer_reset(rc_optimizer *o)
+{
+    size_t size = rc_model_get_info(o->model)->is_double ? sizeof(double) : sizeof(float);
+    o->t = 0;
+    for (int i = 0; i < o->n_states; i++) {
+        o->sets[i].skipped = 0;
+    }
+    for (int k = 0; k < o->slots; k++) {
+        memset(o->memory[k], 0, (size_t)o->n_values * size);
+    }
+}
+
+double
+rc_optimizer_norm(const rc_optimizer *o)
+{
+    return o->norm;
 }
 
 int

@@ -14,6 +14,9 @@ typedef struct rc_optimizer_config {
     double beta1, beta2, eps;      /* Adam, AdamW */
     double momentum, dampening;    /* SGD */
     bool nesterov;
+    double clip_norm;              /* 0: none. Before a step gradients are multiplied with
+                                      min(1, clip_norm / (norm + 1e-6)), as PyTorch has it; norm:
+                                      the Euclidean one of all that is trained, centres apart */
 } rc_optimizer_config;
 
 /* A group: parameters whose name matches `pattern` (fnmatch: "backbone.*"); the first match
@@ -40,6 +43,12 @@ rc_status rc_optimizer_step(rc_optimizer *o, rc_error *err);
 /* Checkpoints: t, and for state entry i its arrays (0 momentum or m, 1 v), NULL where none. */
 int64_t rc_optimizer_get_t(const rc_optimizer *o);
 void rc_optimizer_set_t(rc_optimizer *o, int64_t t);
+/* Steps that passed over state entry i because it was frozen: t less these is its own count. */
+int64_t rc_optimizer_get_skipped(const rc_optimizer *o, int state);
+void rc_optimizer_set_skipped(rc_optimizer *o, int state, int64_t skipped);
+/* As newly made: no momentum (no m, no v), no step taken. */
+void rc_optimizer_reset(rc_optimizer *o);
+double rc_optimizer_norm(const rc_optimizer *o); /* of the last step that clipped; NaN: none did */
 int rc_optimizer_slots(const rc_optimizer *o); /* 0, 1 or 2 */
 void *rc_optimizer_slot(rc_optimizer *o, int state, int slot);
 

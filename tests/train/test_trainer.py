@@ -10,16 +10,10 @@ import time
 
 import numpy as np
 import pytest
+from runs import RECIPE, bits, losses, network, stop_at
 
 import reidc
 from reidc.trainer import CHECKPOINT, Trainer, saved_recipe
-
-RECIPE = {
-    "epochs": 2, "identities": 4, "images": 2, "seed": 3, "per_step": True,
-    "optimizer": {"lr": 1e-3, "weight_decay": 1e-4},
-    "schedule": {"kind": "cosine", "warmup": {"epochs": 1, "factor": 0.1}},
-    "augment": {"pad": 4, "erasing": "sb"}, "sampler": "once",
-}
 
 
 @pytest.fixture(scope="module")
@@ -27,28 +21,8 @@ def data():
     return reidc.datasets.Synthetic((12, 6), cameras=3, height=96, width=32)
 
 
-def network(seed=5, threads=None):
-    return reidc.MBGN(12, 96, 32, backbone="resnet18", width_multiplier=0.25, seed=seed,
-                      threads=threads)
-
-
 def trainer(data, folder, recipe=None, **options):
     return Trainer(network(**options), data, recipe or RECIPE, folder, log=lambda line: None)
-
-
-def bits(t):
-    """Everything that the rest of a run depends on."""
-    state = t.optimizer.state_dict()
-    moments = {f"{key}/{name}": a.tobytes() for key, value in state.items()
-               if isinstance(value, dict) for name, a in value.items()}
-    plain = {key: value for key, value in state.items() if not isinstance(value, dict)}
-    return {**{k: v.tobytes() for k, v in t.model.state_dict().items()}, **moments,
-            "plain": json.dumps(plain), "step": t.model.step, "loader": t.loader.state_dict()}
-
-
-def losses(t):
-    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")}
-            for row in t.history]
 
 
 @pytest.fixture(scope="module")
@@ -56,25 +30,6 @@ def whole(data, tmp_path_factory):
     t = trainer(data, tmp_path_factory.mktemp("whole"), {**RECIPE, "evaluate_every": 1})
     t.fit()
     return t
-
-
-def stop_at(t, when, raising, resume=False):
-    """Deliver SIGINT in the step of this number: inside the call, or before or after it."""
-    own, count = type(t.model), [0]
-
-    class Model(own):
-        def train_step(self, *arguments):
-            count[0] += 1
-            if count[0] == when and raising == "before":
-                os.kill(os.getpid(), signal.SIGINT)
-            parts = own.train_step(self, *arguments)
-            if count[0] == when and raising == "after":
-                os.kill(os.getpid(), signal.SIGINT)
-            return parts
-
-    t.model.__class__ = Model
-    with pytest.raises(KeyboardInterrupt):
-        t.fit(resume=resume)
 
 
 @pytest.mark.parametrize("when, raising", [(1, "before"), (2, "after"), (3, "before"),

@@ -7,7 +7,9 @@
 typedef float real;
 #define R_SQRT sqrtf
 #define UPDATE_NAME RC_SIMD(rc_f32_update)
+#define SQUARES_NAME RC_SIMD(rc_f32_squares)
 
 void UPDATE_NAME(const rc_update *u, int64_t n, const float *g, float *w, float *s0, float *s1);
+double SQUARES_NAME(int64_t n, const float *g);
 
 #include "cpu/update_loops.inc"
