@@ -16,7 +16,6 @@ LABELS = np.array([0, 0, 1, 1, 2, 2, 3, 3])
 SYSTEMS = {
     "Baseline": (64, 32, dict(backbone="resnet18", width_multiplier=0.125)),
     "FSAC": (96, 32, dict(backbone="resnet50", width_multiplier=0.125)),
-    "HAMR": (96, 32, dict(backbone="resnet50", width_multiplier=0.125)),
 }
 
 
@@ -61,7 +60,6 @@ MAKERS = {
                               "backbone.layer2.")),
     ("Baseline", "adamw", None, ("backbone.layer3.", "classifier.")),  # in the middle
     ("FSAC", "adam", 1.0, ("backbone.",)),
-    ("HAMR", "sgd", 1.0, ("backbone.conv1.", "backbone.bn1.", "backbone.layer1.")),
 ])
 def test_frozen_and_clipped_steps(name, kind, clip, layers):
     """Two steps frozen, two with everything, one frozen again: the optimiser's own counts, too."""
