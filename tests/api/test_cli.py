@@ -280,18 +280,6 @@ def test_readme_script(capsys):
     assert "mAP" in capsys.readouterr().out
 
 
-def test_readme_table():
-    """Every network that there is, with its exact counts."""
-    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
-        rows = re.findall(r"^\| `reidc\.(\w+)` \|.*\| (\d+)×(\d+) \| ([\d,]+) \| (\d+) \| (\d+) \|$",
-                          file.read(), re.M)
-    assert sorted(row[0].lower() for row in rows) == sorted(reidc.list_models())
-    for name, *numbers in rows:
-        m = getattr(reidc, name)(751)
-        assert [int(n.replace(",", "")) for n in numbers] == [
-            m.height, m.width, m.num_parameters, len(m.parameters()), len(m.state_dict())]
-
-
 @pytest.mark.slow
 def test_quick_demo(tmp_path):
     """Half a minute on two idle cores: it must learn, and every picture must be a picture."""

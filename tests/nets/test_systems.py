@@ -1,31 +1,10 @@
-"""The systems through the public interface, without torch: the pages' counts for every ablation
-row, outputs and their order, initial values, wrong switches, training that goes on."""
+"""The systems through the public interface, without torch: outputs and their order, initial values,
+wrong switches, training that goes on."""
 import numpy as np
-import pages
 import pytest
 import reidc
 
 SMALL = dict(backbone="resnet18", width_multiplier=0.5)
-# rows; the others are `slow`
-FULL_SIZE_IN_DEFAULT_RUN = {"HAMR": 2, "MGAF": 1, "FSAC": 4, "MFA": 1}
-
-
-def full_size():
-    seen = {}
-    for page in pages.ROWS:
-        seen[page.system] = seen.get(page.system, 0) + 1
-        late = seen[page.system] > FULL_SIZE_IN_DEFAULT_RUN[page.system]
-        yield pytest.param(page, id=str(page), marks=[pytest.mark.slow] * late)
-
-
-@pytest.mark.parametrize("page", list(full_size()))
-def test_counts(page):
-    m = getattr(reidc, page.system)(751, **page.switches)
-    assert m.num_parameters == page.parameters
-    assert page.inference in (None, m.num_inference_parameters)
-    assert len(m.state_dict()) == page.entries
-    assert m.dimension == page.dimension
-    assert pages.macs_agree(m.macs, page.macs), m.macs
 
 
 def small(system, **switches):

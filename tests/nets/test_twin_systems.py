@@ -4,45 +4,36 @@ import pytest
 
 torch = pytest.importorskip("torch")
 import twins  # noqa: E402
-from torch import nn  # noqa: E402
+from counting import macs  # noqa: E402
+from test_counts import committed, table_row  # noqa: E402
 
 pytestmark = pytest.mark.twin
 
 
-def entries(net):
-    return [n for n in net.state_dict() if not n.endswith("num_batches_tracked")]
-
-
-def macs(net, x):
-    """Convolutions and linear layers of one evaluation; matrix products are told by `products`."""
-    found = []
-
-    def layer(m, inputs, out):
-        found.append(m.weight.numel() * (out.numel() // out.shape[1]))
-
-    for m in net.modules():
-        if isinstance(m, (nn.Conv2d, nn.Linear)):
-            m.register_forward_hook(layer)
-        elif hasattr(m, "products"):
-            m.register_forward_hook(lambda m, inputs, out: found.append(m.products(inputs[0])))
-    with torch.no_grad():
-        embedding = net.eval()(x)["embedding"]
-    return sum(found), embedding.shape[1]
+def twin_counts(page):
+    """What `test_counts.engine_counts` says of the engine's, of the twin."""
+    with torch.device("meta"):
+        net = twins.build(page.system, 751, *page.size, **page.options)
+        literal, factored, dimension = macs(net, torch.empty(1, 3, *page.size))
+    own = dict(net.named_parameters())
+    return {"parameters": sum(p.numel() for p in own.values()),
+            "inference": sum(p.numel() for k, p in own.items()
+                             if not {"classifier", "center"} & set(k.split("."))),
+            "tensors": len(own),
+            "entries": sum(not k.endswith("num_batches_tracked") for k in net.state_dict()),
+            "macs": factored, "literal": literal, "dimension": dimension}
 
 
 @pytest.mark.parametrize("page", pages.ROWS, ids=str)
 def test_counts(page):
-    with torch.device("meta"):
-        size = pages.SIZES[page.system]
-        net = twins.build(page.system, 751, *size, **page.switches)
-        got, dimension = macs(net, torch.empty(1, 3, *size))
-    assert sum(p.numel() for p in net.parameters()) == page.parameters
-    if page.inference:
-        assert sum(p.numel() for k, p in net.named_parameters()
-                   if not k.startswith(("classifier", "center"))) == page.inference
-    assert len(entries(net)) == page.entries
-    assert dimension == page.dimension
-    assert pages.macs_agree(got, page.macs), got
+    got = twin_counts(page)
+    assert not page.disagreements(got), got
+    assert table_row(page, got) == committed()[str(page)]
+
+
+def test_hamr_without_its_classifiers():
+    page = pages.ROWS[[str(p) for p in pages.ROWS].index("HAMR")]
+    assert page.macs - 21 * 751 * 512 == 6_125_864_448
 
 
 def test_hamr_names_follow_the_table():
