@@ -3,6 +3,8 @@ import os
 import tempfile
 from contextlib import contextmanager
 
+from reidc import _core
+
 
 @contextmanager
 def write_atomic(path):
@@ -14,7 +16,12 @@ def write_atomic(path):
     """
     path = os.path.abspath(os.fspath(path))
     folder, name = os.path.split(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder)
+    except FileNotFoundError:
+        raise _core.FileMissingError(f"{path}: cannot create: no folder {folder}") from None
+    except OSError as error:
+        raise _core.FileError(f"{path}: cannot create: {error.strerror}") from None
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

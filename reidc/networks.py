@@ -384,6 +384,11 @@ class FeatureExtractor:
 
     def __init__(self, name, model_path=None, image_size=(256, 128), device="cpu"):
         check_device(device)
+        if not hasattr(image_size, "__len__"):
+            raise _core.ArgumentTypeError("image_size: expected (height, width), got "
+                                          f"{type(image_size).__name__}")
+        if len(image_size) != 2:
+            raise _core.ArgumentError(f"image_size: expected (height, width), got {image_size!r}")
         height, width = image_size
         saved = None
         if model_path:
@@ -411,8 +416,12 @@ class FeatureExtractor:
 
         if isinstance(images, numpy.ndarray) and images.ndim == 4:
             return self.model.embed(images, normalize=False)
-        if isinstance(images, (str, os.PathLike)) or isinstance(images, numpy.ndarray):
+        if isinstance(images, (str, os.PathLike, numpy.ndarray)):
             images = [images]
+        for image in images if hasattr(images, "__iter__") else [images]:
+            if not isinstance(image, (str, os.PathLike, numpy.ndarray)):
+                raise _core.ArgumentTypeError("images: expected paths or arrays, got "
+                                              f"{type(image).__name__}")
         pictures = [image if isinstance(image, numpy.ndarray) else _picture(image)
                     for image in images]
         features = numpy.empty((len(pictures), self.model.dimension), numpy.float32)

@@ -92,10 +92,6 @@ gsrpa(rc_graph *g, rc_value f, const char *name)
                              "backbone: attention 'gsrpa' needs stages of a multiple of 16 "
                              "channels, got %lld", (long long)c);
     }
-    if (positions < 8) {
-        return rc_graph_fail(g, RC_ARGUMENT,
-                             "height, width: attention 'gsrpa' needs maps of 8 positions or more");
-    }
     rc_value v = rc_batch_norm(g, involution(g, f, RC_L("%s.inv1", name)), RC_L("%s.bn1", name));
     v = rc_batch_norm(g, involution(g, v, RC_L("%s.inv2", name)), RC_L("%s.bn2", name));
     rc_value a = conv_bn_relu(g, v, RC_L("%s.theta", name), c / 8);
@@ -216,7 +212,7 @@ check(rc_graph *g, const rc_net *net, const config *c)
                       "32, got %lld x %lld", (long long)net->height, (long long)net->width);
     } else if (!c->branch_g && !c->branch_l) {
         rc_graph_fail(g, RC_ARGUMENT, "branch_g, branch_l: expected at least one, got neither");
-    } else if (c->branch_l && c->strategy == STRATEGY_MGN
+    } else if (c->strategy == STRATEGY_MGN
                && (c->segmentation != SEGMENTATION_UNIFORM || c->structure)) {
         rc_graph_fail(g, RC_ARGUMENT,
                       "strategy: 'MGN' needs segmentation='uniform' and structure=False");

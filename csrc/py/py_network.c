@@ -120,7 +120,8 @@ setting_scalar(const char *name, PyObject *value, rc_setting *s, PyObject **plai
         s->kind = RC_SETTING_REAL;
         s->r = PyFloat_AsDouble(value);
         *plain = PyErr_Occurred() ? NULL : PyFloat_FromDouble(s->r);
-    } else if (PyIndex_Check(value)) {
+    } else if (PyIndex_Check(value)
+               && !(PyArray_Check(value) && PyArray_NDIM((PyArrayObject *)value) > 0)) {
         PyObject *index = PyNumber_Index(value); /* new */
         int overflow = 0;
         s->kind = RC_SETTING_INT;
@@ -177,6 +178,13 @@ setting_list(const char *name, PyObject *value, rc_setting *s, PyObject **plain)
     return failed;
 }
 
+static bool
+is_list(PyObject *value)
+{
+    return PyList_Check(value) || PyTuple_Check(value) || PyRange_Check(value)
+           || (PyArray_Check(value) && PyArray_NDIM((PyArrayObject *)value) == 1);
+}
+
 int
 rc_py_settings_get(PyObject *dict, rc_py_settings *out)
 {
@@ -201,7 +209,7 @@ rc_py_settings_get(PyObject *dict, rc_py_settings *out)
         int failed = -1;
         if (!name) {
             rc_py_fail(RC_TYPE, "settings: expected names as keys");
-        } else if (PyList_Check(value) || PyTuple_Check(value)) {
+        } else if (is_list(value)) {
             failed = setting_list(name, value, s, &plain);
         } else {
             failed = setting_scalar(name, value, s, &plain);

@@ -179,6 +179,13 @@ def test_feature_extractor(trained, tmp_path):
             (lambda: reidc.FeatureExtractor("mbgn", path, (80, 64)), ValueError, "image_size"),
             (lambda: reidc.FeatureExtractor("mbgn", "none.pth"), FileNotFoundError, "none"),
             (lambda: reidc.FeatureExtractor("osnet", None), ValueError, "osnet"),
+            (lambda: reidc.FeatureExtractor("mbgn", path, 256), TypeError, "image_size.*int"),
+            (lambda: reidc.FeatureExtractor("mbgn", path, (1, 2, 3)), ValueError, "image_size"),
+            (lambda: extractor([1]), TypeError, "images.*int"),
+            (lambda: extractor(None), TypeError, "images.*NoneType"),
+            (lambda: trained.save(tmp_path / "no" / "m.npz"), FileNotFoundError, "m.npz.*no folder"),
+            (lambda: trained.save(tmp_path / "no" / "m.safetensors"), OSError, "m.safetensors"),
+            (lambda: trained.save(path / "m.npz"), OSError, "m.npz.*cannot create"),
             (lambda: reidc.FeatureExtractor("baseline", None, device="cuda"), ValueError, "device")):
         with unchanged(trained), pytest.raises(kind, match=words):
             call()

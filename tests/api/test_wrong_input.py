@@ -256,11 +256,29 @@ def test_constructors(options, kind, words):
     (dict(branch_g=False, branch_l=False), "branch"), (dict(segmentation="equal"), "segmentation"),
     (dict(strategy="G"), "strategy"), (dict(strategy="MGN"), "strategy"),
     (dict(part_pool="sum"), "part_pool"), (dict(dropout=1), "dropout"),
+    (dict(strategy="MGN", segmentation="uniform"), "MGN.*structure"),
+    (dict(strategy="MGN", structure=False), "MGN.*segmentation"),
+    (dict(strategy="MGN", branch_l=False), "MGN"), (dict(num_attention=-1), "num_attention"),
+    (dict(width_multiplier=0.1), "multiple of 16.*8"),
+    (dict(branch_g=None), "branch_g"), (dict(structure="no"), "structure"),
 ])
 def test_mbgn_switches(options, words):
     with pytest.raises(ValueError, match=words):
         reidc.MBGN(**{"num_classes": 5, "height": 96, "width": 32, "backbone": "resnet18",
                       **options})
+
+
+def test_lists_of_any_kind():
+    small = dict(backbone="resnet18", width_multiplier=0.125)
+    for stages in ((1, 3), [1, 3], range(1, 4, 2), np.array([3, 1]), (np.int8(1), np.int64(3))):
+        m = reidc.HAMR(5, 96, 32, stages=stages, local="none", reduction=8,
+                       **small)
+        assert {k.split(".")[0] for k in m.state_dict() if k.startswith("sam")} == {"sam1", "sam3"}
+    for stages, kind in ((np.array([[1, 3]]), TypeError), ({1, 3}, TypeError), (True, TypeError),
+                         (np.array([0.5]), ValueError), (range(9), ValueError)):
+        with pytest.raises(kind, match="stages") as caught:
+            reidc.HAMR(5, 96, 32, stages=stages, **small)
+        assert isinstance(caught.value, reidc.Error)
 
 
 def test_arguments_of_other_calls(m):
