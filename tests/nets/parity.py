@@ -40,6 +40,25 @@ def numpy_outputs(out):
     return {k: v.detach().numpy() for k, v in out.items()}
 
 
+class CenterRule:
+    """An optimiser, and beside it plain SGD of rate 0.5 for centres, on the gradient of their own
+    loss: the total's over `weight`, what that loss counts in the total (spec/common.md 1)."""
+
+    def __init__(self, optimizer, centers, weight):
+        self.optimizer, self.centers, self.weight = optimizer, centers, weight
+
+    def zero_grad(self):
+        self.optimizer.zero_grad()
+        for p in self.centers:
+            p.grad = None
+
+    def step(self):
+        self.optimizer.step()
+        with torch.no_grad():
+            for p in self.centers:
+                p -= 0.5 * p.grad / self.weight
+
+
 class TwinAsEngine:
     """A torch twin behind the engine's interface; `tamper(gradients)` breaks it on purpose."""
 
@@ -79,8 +98,11 @@ class TwinAsEngine:
         return found
 
     def adam(self, lr, weight_decay):
-        return torch.optim.Adam([p for p in self.net.parameters() if p.requires_grad], lr,
-                                eps=1e-8, weight_decay=weight_decay)
+        own = [(k, p) for k, p in self.net.named_parameters() if p.requires_grad]
+        adam = torch.optim.Adam([p for k, p in own if not k.startswith("center")], lr, eps=1e-8,
+                                weight_decay=weight_decay)
+        centers = [p for k, p in own if k.startswith("center")]
+        return CenterRule(adam, centers, self.net.center_weight) if centers else adam
 
     def train_step(self, images, labels, optimizer, *, planes=None):
         optimizer.zero_grad()

@@ -58,3 +58,24 @@ def test_forward(name, switches, told):
     assert set(losses) == set(parts)
     for key, value in parts.items():
         assert losses[key] == pytest.approx(value, rel=1e-10), key
+
+
+@pytest.mark.parametrize("segmentation", ["uniform", "body", "aabs"])
+def test_mbgn_cuts_its_map_itself(segmentation):
+    """Without `planes` the network uses those of its segmentation, of each image's own map."""
+    m = reidc.MBGN(4, 384, 32, segmentation=segmentation, dropout=0.0, **NARROW)
+    m.load_state_dict(states.excite(m.state_dict(), 4))
+    x, y = states.batch(2, 2, 384, 32, 4, 4)
+    rows = m.explain(x, "att4", "logits_g", np.zeros((4, 4), np.float32))[0]  # evaluation's map
+    assert rows.shape[2] == 24
+    expected = {"uniform": [[5, 10, 14, 19]] * 4, "body": [[4, 8, 12, 18]] * 4,
+                "aabs": reidc.aabs(rows)}[segmentation]
+    given = m.forward(x, planes=expected)["embedding"]
+    assert np.array_equal(m.forward(x)["embedding"], given)
+    other = [[1, 2, 3, 4]] * 4
+    assert not np.array_equal(m.forward(x, planes=other)["embedding"], given)
+    out = m.copy().forward(x, training=True)
+    assert segmentation == "aabs" or np.array_equal(out["planes"], expected)
+    again = m.copy().forward(x, training=True, planes=out["planes"])
+    assert all(np.array_equal(out[k], again[k]) for k in out)
+    assert m.copy().loss(x, y) == m.copy().loss(x, y, planes=out["planes"])

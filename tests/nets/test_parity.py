@@ -22,11 +22,15 @@ BASELINES = {
     "resnet50": SMALL, "resnet18": SMALL18, "ibn": SMALL | dict(backbone="resnet50_ibn_a"),
     "resnet34": SMALL | dict(backbone="resnet34"),
     "stride2": SMALL | dict(last_stride=2), "soft": SMALL18 | dict(margin=None),
-    "plain": SMALL18 | dict(triplet=False, label_smooth=0.0), "center": SMALL18 | dict(center=True),
+    "plain": SMALL18 | dict(triplet=False, label_smooth=0.0),
+    "center": SMALL18 | dict(center=True, w_center=0.01, margin=1.0),
 }
 MBGNS = {
     "full": SMALL, "resnet18": SMALL18,
     "cbam": SMALL18 | dict(attention="cbam"), "two": SMALL18 | dict(num_attention=2),
+    "one": SMALL18 | dict(num_attention=1, branch_l=False, structure=False),
+    "cbam three": SMALL18 | PLAIN | dict(attention="cbam", num_attention=3),
+    "no attention": SMALL18 | dict(num_attention=0, branch_g=False, structure=False),
     "avg": SMALL18 | dict(part_pool="avg", structure=False),
     "global": SMALL18 | dict(branch_l=False), "local": SMALL18 | dict(branch_g=False),
     "F": SMALL18 | PLAIN, "M": SMALL18 | PLAIN | dict(strategy="M", segmentation="body"),
@@ -89,14 +93,25 @@ def test_mbgn(key):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["resnet101", "resnet152"])
+def test_deep_backbones(backbone):
+    parity("Baseline", SMALL | dict(backbone=backbone))
+
+
+@pytest.mark.slow
+def test_mbgn_three_modules():
+    parity("MBGN", SMALL18 | dict(num_attention=3))
+
+
+@pytest.mark.slow
 def test_mbgn_high_map():
     """H = 24: parts and structure on rows as in the paper, still narrow."""
     parity("MBGN", SMALL, 384, 64, identities=2, images=2)
 
 
-@pytest.mark.parametrize("name", ["Baseline", "MBGN"])
-def test_ten_steps(name):
-    ten_steps(name, SMALL18)
+@pytest.mark.parametrize("name,options", [("Baseline", dict(center=True)), ("MBGN", {})])
+def test_ten_steps(name, options):
+    ten_steps(name, SMALL18 | options)
 
 
 @pytest.mark.slow

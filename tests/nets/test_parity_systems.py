@@ -24,6 +24,10 @@ HAMRS = {
     "scf": FEW | dict(order="SCF", stages=(1, 3), sam_kernel=3, margin=None),
     "stride2": LITTLE | dict(order="FS", last_stride=2, parts=3, mpfe=False),
     "two": FEW | dict(stages=(2, 3), last_stride=2, order="FSC", margin=0.5),
+    "cfs": FEW | dict(order="CFS", stages=(2, 3, 4)),
+    "spatial": FEW | dict(order="SF", stages=(4,), mpfe=False),
+    "channel": FEW | dict(order="CF", stages=(1, 2), mpfe=False),
+    "first": FEW | dict(stages=(1,), cam_mlp="each"),
 }
 MGAFS = {
     "default": SMALL18,
@@ -94,8 +98,7 @@ def test_mfa(key):
 
 
 def test_mfa_ten_steps():
-    """Without centres, whose own rule the twin's Adam does not have (test_systems.py has it)."""
-    ten_steps("MFA", QUARTER | dict(center=False))
+    ten_steps("MFA", QUARTER)
 
 
 @pytest.mark.parametrize("name,options", [("HAMR", o) for o in HAMRS.values()]

@@ -18,6 +18,7 @@ class Baseline(nn.Module):
         self.size = (height, width)
         self.label_smooth, self.margin = label_smooth, margin
         self.use_triplet, self.w_center = triplet, w_center
+        self.center_weight = w_center  # what one set of centres counts in the total
         self.backbone = ResNet(backbone, last_stride, width_multiplier)
         c = self.backbone.channels[3]
         self.bnneck = nn.BatchNorm1d(c)

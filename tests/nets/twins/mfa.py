@@ -88,6 +88,7 @@ class MFA(nn.Module):
         self.backbone = ResNet(backbone, 1, width_multiplier)
         c = self.backbone.channels[3]
         self.n = regions if local_branches else 1
+        self.center_weight = w_center / self.n  # what one set of centres counts in the total
         self.cpaa = nn.ModuleDict({str(s): CPAA(self.backbone.channels[s - 1], cpaa_parts,
                                                 cpaa_scale) for s in sorted(cpaa)})
         if local_branches:
