@@ -151,8 +151,15 @@ def _note_single(dataset, single, names=None):
 # ---- folders ---------------------------------------------------------------------------------
 
 
+def _path(name, value):
+    try:
+        return os.fspath(value)
+    except TypeError:
+        raise ArgumentTypeError(f"{name}: expected a path, got {type(value).__name__}") from None
+
+
 def _folder(root):
-    root = os.fspath(root)
+    root = _path("root", root)
     if not os.path.isdir(root):
         raise FileMissingError(f"root: no such folder: {root}")
     return root
@@ -355,7 +362,7 @@ class Table(Dataset):
     def __init__(self, csv, images=None, columns=None, *, splits=None, train=("train",),
                  validation=None, test=0.5, seed=0, memory=None):
         super().__init__()
-        self.csv = os.fspath(csv)
+        self.csv = _path("csv", csv)
         self.name = os.path.basename(os.path.dirname(os.path.abspath(self.csv))) or "table"
         test, seed = _share("test", test), _seed(seed)
         paths, words, cameras, roles = self._read(columns or {}, splits or {})
@@ -431,7 +438,7 @@ class Table(Dataset):
         return None
 
     def _reader(self, images, paths):
-        root = os.path.dirname(self.csv) or "." if images is None else os.fspath(images)
+        root = os.path.dirname(self.csv) or "." if images is None else _path("images", images)
         if os.path.isdir(root):
             missing = [p for p in paths if not os.path.isfile(os.path.join(root, p))]
             reader = Folder(root, paths)

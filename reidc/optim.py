@@ -13,7 +13,7 @@ def _pair(betas):
 class Adam(_core.Optimizer):
     """Adam (Kingma and Ba 2015); `weight_decay` is the L2 term added to the gradient.
 
-    network: what is trained; `lr`: the rate, settable at any time; `betas` in [0, 1); `eps` >= 0.
+    m: the network that is trained. lr: the rate, settable at any time. betas in [0, 1), eps >= 0.
     groups: {name pattern: {"lr_factor": number, "weight_decay": number}}, patterns as in fnmatch
     ("backbone.*"); the first that matches a parameter's name counts; what is left out is the
     optimiser's own. Parameters that a network never trains stay as they are, as do those that
@@ -25,9 +25,9 @@ class Adam(_core.Optimizer):
     ValueError: numbers out of range, a pattern that matches nothing.
     """
 
-    def __init__(self, network, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, *, groups=None,
+    def __init__(self, m, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, *, groups=None,
                  clip_norm=None):
-        super().__init__(network, "adam", lr, eps=eps, weight_decay=weight_decay, groups=groups,
+        super().__init__(m, "adam", lr, eps=eps, weight_decay=weight_decay, groups=groups,
                          clip_norm=clip_norm, **_pair(betas))
 
 
@@ -37,9 +37,9 @@ class AdamW(_core.Optimizer):
     Arguments as Adam's.
     """
 
-    def __init__(self, network, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, *, groups=None,
+    def __init__(self, m, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, *, groups=None,
                  clip_norm=None):
-        super().__init__(network, "adamw", lr, eps=eps, weight_decay=weight_decay, groups=groups,
+        super().__init__(m, "adamw", lr, eps=eps, weight_decay=weight_decay, groups=groups,
                          clip_norm=clip_norm, **_pair(betas))
 
 
@@ -49,8 +49,8 @@ class SGD(_core.Optimizer):
     momentum >= 0; nesterov needs momentum and no dampening. Other arguments as Adam's.
     """
 
-    def __init__(self, network, lr, momentum=0, nesterov=False, weight_decay=0, *, dampening=0,
+    def __init__(self, m, lr, momentum=0, nesterov=False, weight_decay=0, *, dampening=0,
                  groups=None, clip_norm=None):
-        super().__init__(network, "sgd", lr, momentum=momentum, nesterov=nesterov,
+        super().__init__(m, "sgd", lr, momentum=momentum, nesterov=nesterov,
                          weight_decay=weight_decay, dampening=dampening, groups=groups,
                          clip_norm=clip_norm)

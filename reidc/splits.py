@@ -194,8 +194,20 @@ class Split:
                 f"{cameras}>")
 
 
+def as_array(images, dtype, copy):
+    """`__array__` of a split's pictures: all of them at once, where they are of one size."""
+    if copy is False:
+        raise ArgumentError("images: they are read when asked for; an array of them is a copy")
+    array = images[:]
+    if not isinstance(array, np.ndarray):
+        raise ArgumentError("images: pictures of different sizes are no array; take a few at a "
+                            "time, or evaluate the split")
+    return array if dtype is None else array.astype(dtype, copy=False)
+
+
 class Images:
-    """`split.images`: len(), [i] -> uint8 H x W x 3, [slice or list] -> as Split.batch."""
+    """`split.images`: len(), [i] -> uint8 H x W x 3, [slice or list] -> as Split.batch; iterates
+    over pictures, and is an array of all of them (N x H x W x 3) where one is asked for."""
 
     def __init__(self, split):
         self._split = split
@@ -207,6 +219,12 @@ class Images:
         if isinstance(index, (int, np.integer)):
             return self._split.batch([index])[0]
         return self._split.batch(np.arange(len(self))[index])
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __array__(self, dtype=None, copy=None):
+        return as_array(self, dtype, copy)
 
 
 def labels_of(pids):

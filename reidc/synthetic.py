@@ -10,6 +10,7 @@ import os
 import numpy as np
 
 from reidc._core import ArgumentError, ArgumentTypeError, SynthSet, config
+from reidc.splits import as_array
 
 SIZES = {"small": (240, 120), "tiny": (32, 32), "market": (751, 750)}
 LEVELS = {"easy": (0.35, 0.3), "normal": (0.7, 0.5), "hard": (1.0, 0.8)}
@@ -57,7 +58,7 @@ class Images:
     """The images of a split, drawn when asked for.
 
     `len(images)`; `images[i]` is uint8 H x W x 3; `images[a:b]`, `images[[3, 1, 2]]` and
-    `images[mask]` are uint8 N x H x W x 3.
+    `images[mask]` are uint8 N x H x W x 3; an array of all of them where one is asked for.
     """
 
     dtype = np.dtype("uint8")
@@ -74,6 +75,9 @@ class Images:
         if np.ndim(index) == 0 and rows.ndim == 1:
             return self._core.render(rows[None])[0]
         return self._core.render(rows, config()["threads"])
+
+    def __array__(self, dtype=None, copy=None):
+        return as_array(self, dtype, copy)
 
     def __repr__(self):
         return f"<{len(self)} drawn images, uint8 {self.shape[1]} x {self.shape[2]} x 3>"

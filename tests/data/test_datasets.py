@@ -491,3 +491,31 @@ def test_real_sets(name):
     images, labels = next(iter(load))
     assert images.shape == (32, 3, 128, 64) and np.isfinite(images).all()
     assert labels.max() < identities
+
+
+def test_images_of_a_split_become_an_array():
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 12, 6, 3), np.uint8)
+    split = Arrays(pictures, [0, 0, 1, 1], [0, 1, 0, 1]).train
+    m = reidc.Baseline(2, 64, 32, backbone="resnet18", width_multiplier=0.125)
+    assert np.array_equal(np.asarray(split.images), pictures)
+    assert [i.shape for i in split.images] == [(12, 6, 3)] * 4
+    assert np.array_equal(m.embed(split.images), m.embed(pictures))
+    assert np.asarray(split.images, np.float32).dtype == np.float32
+    drawn = reidc.datasets.Synthetic(identities=2, cameras=2).query.images
+    assert np.array_equal(np.asarray(drawn), drawn[:])
+    assert np.array_equal(np.stack(list(drawn)), drawn[:])
+    assert np.array_equal(m.embed(drawn), m.embed(drawn[:]))
+    mixed = Arrays([pictures[0], pictures[1, 1:], pictures[2], pictures[3]], [0, 0, 1, 1]).train
+    with pytest.raises(ValueError, match="different sizes"):
+        m.embed(mixed.images)
+    with pytest.raises(ValueError, match="copy"):
+        split.images.__array__(copy=False)
+
+
+@pytest.mark.parametrize("make, name", [
+    (lambda: Market1501(3), "root.*int"), (lambda: ImageFolder(None), "root.*NoneType"),
+    (lambda: Table(3), "csv.*int")])
+def test_paths_have_to_be_paths(make, name):
+    with pytest.raises(TypeError, match=name) as caught:
+        make()
+    assert isinstance(caught.value, reidc.Error)
