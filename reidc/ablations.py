@@ -60,7 +60,7 @@ def base_recipe(system, scale="small", recipe=None, epochs=None, settings=()):
         raise ArgumentError(f"recipe: expected one of {system}, got one of {found['system']}")
     if recipe is None and scale == "small":
         found.set("epochs", EPOCHS)
-    found["evaluate_every"] = 0
+    found["evaluate_every"], found["validation"] = 0, None  # trained to its end, tested once
     for key, value in settings:
         found.set(key, value)
     if epochs is not None:
@@ -123,7 +123,6 @@ def run(system, dataset, out, *, scale="small", recipe=None, tables=None, rows=N
     costs = {key: _network(system, row_recipe(base, row), dataset, None, threads).macs
              for key, row in work.items()}  # refuses what does not fit, before anything is trained
     _claim_folder(out, ablation.setup)
-    dataset = _kept(dataset)
     queue = [(key, base["seed"] + i) for i in range(seeds) for key in work]
     for key, seed in queue:
         found = _finished(out, key, seed)
@@ -131,6 +130,8 @@ def run(system, dataset, out, *, scale="small", recipe=None, tables=None, rows=N
             ablation.add(key, found)
     log(f"{system}: {len(work)} rows, {seeds} seed{'s' * (seeds > 1)}, {base['epochs']} epochs a "
         f"run; {len(queue) - ablation.count()} of {len(queue)} runs to do")
+    if ablation.count() < len(queue):
+        dataset = _kept(dataset)
     for number, (key, seed) in enumerate(queue):
         if ablation.has(key, seed):
             continue
@@ -255,8 +256,9 @@ def _left(ablation, queue, costs):
 
 
 def _kept(dataset):
-    """The data set with its pictures kept once they are drawn or read, for all rows."""
+    """The data set with its pictures drawn now and kept, for all rows."""
     from reidc.datasets import Dataset
+    from reidc.progress import counter
     from reidc.splits import ImageStore, Split
 
     if all(getattr(split, "keeps", False)
@@ -275,4 +277,6 @@ def _kept(dataset):
         split = getattr(dataset, name)
         store = ImageStore(lambda i, split=split: split.batch([i], threads=1)[0], len(split))
         setattr(kept, name, Split(store, range(len(split)), split.pids, split.camids, None, name))
+        with counter(f"drawing, {name}") as progress:
+            getattr(kept, name).preload(progress)
     return kept
