@@ -3,12 +3,12 @@
 A claim compares two rows. Let a and b be the means of n >= 2 seeds each, s_a and s_b their sample
 deviations: the ratio is (b - a) / sqrt(s_a^2 + s_b^2), the difference of the means over the
 deviation of the difference of two single runs. Beyond 2 in size it agrees with the paper's order or
-does not; otherwise nothing is decided. The metric is mAP where the paper prints it for both rows,
-else rank-1.
+does not; otherwise nothing is decided, nor where a run has not learned: its identity loss ended
+within LEARNED of chance. The metric is mAP where the paper prints it for both rows, else rank-1.
 """
 import json
 import os
-from math import copysign, sqrt
+from math import copysign, log, sqrt
 from statistics import fmean, stdev
 
 from reidc._files import write_atomic
@@ -16,6 +16,7 @@ from reidc.ablation_tables import CROSS
 from reidc.progress import duration
 
 BEYOND = 2.0  # deviations
+LEARNED = 0.95  # of log(number of identities), which the identity loss of guessing is
 AGREES, CONTRARY, OPEN = "agrees", "does not", "not decided"
 METRICS = ("rank1", "mAP")  # in the order of the paper's pairs
 
@@ -60,14 +61,17 @@ def circumstances():
 
 class Ablation:
     """`.tables`, `.setup` (recipe, data), `.runs` {row key: [a dict a seed]}; printing it gives
-    the Markdown, `.save(folder)` writes `ablation.md` and `ablation.json`."""
+    the Markdown, `.save(folder)` writes `ablation.md` and `ablation.json`. classes: identities to
+    train on."""
 
-    def __init__(self, system, tables, setup):
+    def __init__(self, system, tables, setup, classes):
         self.system, self.tables, self.setup = system, tables, setup
+        self.chance = log(classes)
         self.runs, self.provenance = {}, {}
 
     def add(self, key, result):
-        """A run's numbers (`mAP`, `rank1` of 1, `seed`, `parameters`, `inference`, `seconds`)."""
+        """A run's numbers: `mAP`, `rank1` (of 1), `id`, `seed`, `parameters`, `inference`,
+        `seconds`."""
         self.runs.setdefault(key, []).append(result)
 
     def has(self, key, seed):
@@ -81,7 +85,17 @@ class Ablation:
         scale = 100 if metric in ("rank1", "mAP", "mINP") else 1
         return [scale * run[metric] for run in self.runs.get(key, ())]
 
+    def failed(self, key):
+        """How many of a row's runs have not learned."""
+        return sum(not value < LEARNED * self.chance for value in self.values(key, "id"))
+
     # ---- claims
+
+    def _verdict(self, a, b, pair):
+        """Of two rows, by the paper's (metric, difference)."""
+        if self.failed(a.key) or self.failed(b.key):
+            return OPEN
+        return verdict(pair[1], *(self.values(row.key, pair[0]) for row in (a, b)))
 
     def columns(self, table):
         """The data sets of a table whose order ours can be held against: not those that are
@@ -94,8 +108,7 @@ class Ablation:
         for name in self.columns(table):
             pair = direction(first.paper.get(name), row.paper.get(name))
             if pair:
-                found.append((pair[1], verdict(pair[1], self.values(first.key, pair[0]),
-                                               self.values(row.key, pair[0]))))
+                found.append((pair[1], self._verdict(first, row, pair)))
         if row is first or row.key not in self.runs or first.key not in self.runs:
             return ""
         if not found:
@@ -114,7 +127,7 @@ class Ablation:
                 if pair and pair[1] and a.key in self.runs and b.key in self.runs:
                     ours = [self.values(row.key, pair[0]) for row in (a, b)]
                     found.append((a.key, b.key, pair[0], round(pair[1], 4), ratio(*ours),
-                                  verdict(pair[1], *ours)))
+                                  self._verdict(a, b, pair)))
         return found
 
     # ---- words
@@ -167,7 +180,9 @@ class Ablation:
         ours = [self.values(row.key, metric) for metric in METRICS]
         base = [self.values(first.key, metric) for metric in METRICS]
         metric = self._metric(table)
-        cells.append(" / ".join(map(_mean, ours)))
+        failed = self.failed(row.key)
+        cells.append(" / ".join(map(_mean, ours)) + (
+            f" ({failed} of {len(ours[0])} did not learn)" if failed else ""))
         if row is first or not base[0]:
             cells += ["", "", ""]
         else:

@@ -54,11 +54,12 @@ def made_up(rows, **runs):
     """An Ablation of one table with given mAP in per cent; rank-1 is 10 more."""
     recipe = {"epochs": 1, "identities": 4, "images": 2, "options": {}}
     found = ablation_report.Ablation("mbgn", (Table("1", "made up", tuple(rows)),),
-                                     {"scale": "small", "recipe": recipe, "data": "none"})
+                                     {"scale": "small", "recipe": recipe, "data": "none"}, 50)
     for key, values in runs.items():
         for seed, value in enumerate(values):
             found.add(key, {"mAP": value / 100, "rank1": value / 100 + 0.1, "mINP": 0.1,
-                            "seed": seed, "parameters": 10, "inference": 9, "seconds": 2.0})
+                            "id": 1.0, "seed": seed, "parameters": 10, "inference": 9,
+                            "seconds": 2.0})
     return found
 
 
@@ -91,6 +92,23 @@ def test_claims_of_a_table():
                         "+5.0 / +5.0", "+3.5", "agrees", "–", "10", "2"]
     assert lines[5][3] == "lost; above B" and lines[5][4] == "–"
     assert not any(CROSS[0] in line for line in text.splitlines() if "agree," in line)
+
+
+def test_a_run_that_has_not_learned_decides_nothing():
+    """Its identity loss is that of guessing, log(50) here, though its numbers may look well."""
+    rows = [Row("a", "A", {}, {"Market-1501": (80.0, 60.0)}),
+            Row("b", "B", {}, {"Market-1501": (81.0, 61.0)})]
+    found = made_up(rows, a=(20, 21, 22), b=(30, 31, 32))
+    assert found.against_first(found.tables[0], rows[1]) == "agrees"
+    found.runs["a"][1]["id"] = 3.72  # log(50) is 3.912
+    assert found.failed("a") == 1 and found.failed("b") == 0
+    assert found.against_first(found.tables[0], rows[1]) == "not decided"
+    assert found.pairs(found.tables[0], "Market-1501")[0][-1] == "not decided"
+    assert "21.0 ± 1.0 (1 of 3 did not learn) |" in found.markdown()
+    found.runs["a"][1]["id"] = 3.71
+    assert found.failed("a") == 0
+    found.runs["a"][1]["id"] = float("nan")
+    assert found.failed("a") == 1
 
 
 def test_rows_that_did_not_run_are_said_to():
