@@ -249,15 +249,16 @@ def _train(m, dataset, recipe, folder, log, about):
 def _left(ablation, queue, costs):
     """How long the rest will take, by rows that are done: as long as with another seed, or in
     proportion to the root of the multiply-accumulates (a step has costs that are the same)."""
-    done = [(costs[key] ** 0.5, run["seconds"]) for key, runs in ablation.runs.items() for run in runs]
+    costs = {key: cost ** 0.5 for key, cost in costs.items()}
+    done = {key: ablation.values(key, "seconds") for key in ablation.runs}
     if not done:
         return ""
-    rate = sum(seconds for _, seconds in done) / sum(cost for cost, _ in done)
-    seconds = 0.0
+    spent = sum(costs[key] * len(values) for key, values in done.items())
+    rate, seconds = sum(map(sum, done.values())) / spent, 0.0
     for key, seed in queue:
         if not ablation.has(key, seed):
-            known = [run["seconds"] for run in ablation.runs.get(key, ())]
-            seconds += sum(known) / len(known) if known else costs[key] ** 0.5 * rate
+            known = done.get(key)
+            seconds += sum(known) / len(known) if known else costs[key] * rate
     return f"; about {duration(seconds)} left"
 
 
