@@ -223,6 +223,8 @@ CONSTRUCTORS = [
     (dict(backbone=50), TypeError, "backbone"),
     (dict(width_multiplier=float("nan")), ValueError, "width_multiplier"),
     (dict(last_stride=3), ValueError, "last_stride"),
+    (dict(last_stride=2, height=80), ValueError, "multiples of 32.*80"),
+    (dict(width=40), ValueError, "multiples of 16.*40"),
     (dict(label_smooth=1.5), ValueError, "label_smooth"),
     (dict(label_smooth=float("nan")), ValueError, "label_smooth"),
     (dict(margin=-1), ValueError, "margin"),

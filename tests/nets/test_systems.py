@@ -466,6 +466,47 @@ def test_mfa_named_maps():
         assert not other.any()
 
 
+def test_mfa_flip_averages_what_is_normalised():
+    m = small("MFA")
+    x, _ = batch()
+    e, mirrored = (m.embed(v, normalize=False) for v in (x, x[..., ::-1]))
+    np.testing.assert_allclose(m.embed(x, flip=True, normalize=False), (e + mirrored) / 2,
+                               rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("system", ["Baseline", "MBGN", "HAMR", "MGAF", "FSAC", "MFA"])
+def test_every_system_refuses(system):
+    """One identity, one image where a norm sees the batch alone, another size, foreign planes."""
+    m = small(system, **NARROW if system == "FSAC" else {})
+    x, y = batch()
+    before = m.state_dict()
+    for call, words in [
+            (lambda: m.loss(x, [1, 1, 1, 1]), "two identities"),
+            (lambda: m.train_step(x, [1] * 4, reidc.Adam(m, 1e-3)), "two identities"),
+            (lambda: m.loss(x[:0], []), "empty batch"),
+            (lambda: m.loss(x, [0, 0, 1, 5]), r"0\.\.4"),
+            (lambda: m.forward(x[:, :, :80]), "3×96×32.*4×3×80×32")]:
+        with pytest.raises(ValueError, match=words):
+            call()
+    if system == "FSAC":  # every norm of its sees positions
+        m.copy().forward(x[:1], training=True)
+    else:
+        with pytest.raises(ValueError, match="2 images"):
+            m.forward(x[:1], training=True)
+    planes = [[1, 2, 3, 4]] * 4
+    if system == "MBGN":
+        for wrong in ([[1, 2, 3, 6]] * 4, [[0, 2, 3, 4]] * 4, [[1, 2, 2, 4]] * 4):
+            for training in (False, True):
+                with pytest.raises(ValueError, match="planes"):
+                    m.forward(x, training=training, planes=wrong)
+    else:
+        for training in (False, True):
+            with pytest.raises(ValueError, match="planes.*none"):
+                m.forward(x, training=training, planes=planes)
+    after = m.state_dict()
+    assert all(np.array_equal(before[k], after[k]) for k in before)
+
+
 @pytest.mark.parametrize("system,switches", [
     ("MFA", dict(cpaa=(), regions=2, gla=False, label_smooth=False)),
     ("MFA", dict(cpaa=(4, 1), cpaa_scale=True)),
