@@ -15,6 +15,7 @@
 #include "ops/aabs.h"
 #include "plan/model.h"
 #include "synth/synth.h"
+#include "train/ema.h"
 #include "train/losses.h"
 #include "train/optim.h"
 

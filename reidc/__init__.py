@@ -29,6 +29,7 @@ _NAMES = {  # name: the module that has it
     "load": "networks",
     "Adam": "optim",
     "AdamW": "optim",
+    "EMA": "optim",
     "SGD": "optim",
     "Trainer": "trainer",
 }
@@ -51,7 +52,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; never runs
         FSAC, HAMR, MBGN, MFA, MGAF, Baseline, FeatureExtractor, Network, build_model,
         list_models, load,
     )
-    from reidc.optim import SGD, Adam, AdamW  # noqa: F401
+    from reidc.optim import EMA, SGD, Adam, AdamW  # noqa: F401
     from reidc.trainer import Trainer  # noqa: F401
 
 

@@ -171,6 +171,7 @@ def _has_test(data):
 
 def train(arguments):
     """`reidc train`."""
+    from reidc.progress import counter
     from reidc.trainer import Trainer
 
     checkpoint = os.path.join(arguments.out, "last.safetensors")
@@ -193,7 +194,8 @@ def train(arguments):
         raise Stopped(f"stopped; the run is kept: go on with  reidc train --out {arguments.out} "
                       "--resume") from None
     if tested:
-        result = _test(m, data)
+        with counter("test") as progress:
+            result = trainer.test(progress=progress)
         result.save(os.path.join(arguments.out, "eval.json"))
         print(result)
     print(f"written: {trainer.checkpoint}")

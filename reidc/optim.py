@@ -1,4 +1,6 @@
-"""Optimisers: SGD, Adam, AdamW with PyTorch's equations. The work is in C."""
+"""Optimisers with PyTorch's equations, and averages of the weights. The work is in C."""
+from contextlib import contextmanager
+
 from reidc import _core
 
 
@@ -54,3 +56,30 @@ class SGD(_core.Optimizer):
         super().__init__(m, "sgd", lr, momentum=momentum, nesterov=nesterov,
                          weight_decay=weight_decay, dampening=dampening, groups=groups,
                          clip_norm=clip_norm)
+
+
+class EMA(_core.EMA):
+    """An exponential moving average of a network's weights and running statistics.
+
+    network: what is averaged; its weights of now are the start. decay in [0, 1), settable: each
+    `update()` does average <- average + (1 - decay) (weights - average). Update it in the step,
+    `m.train_step(images, labels, optimizer, ema=ema)`, or by hand after `optimizer.step()`; then
+
+        with ema.applied():
+            result = reidc.evaluate(m, dataset)
+
+    tests the average (`apply()` and `restore()` do the same in two calls). It takes as much memory
+    as the weights. `state_dict()`, `load_state_dict()` keep it. TypeError, ValueError: arguments.
+    """
+
+    def __init__(self, network, decay):
+        super().__init__(network, decay)
+
+    @contextmanager
+    def applied(self):
+        """A `with` block in which the network holds the average."""
+        self.apply()
+        try:
+            yield self.network
+        finally:
+            self.restore()

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import nullcontext
 
 from reidc import recipes
 from reidc._core import ArgumentError, FileError, FileMissingError, UnsupportedError
@@ -18,7 +19,7 @@ from reidc._files import write_atomic
 from reidc.augment import Augment
 from reidc.evaluation import evaluate
 from reidc.loader import Loader
-from reidc.optim import SGD, Adam, AdamW
+from reidc.optim import EMA, SGD, Adam, AdamW
 from reidc.progress import Progress, counter, duration
 
 CHECKPOINT = "last.safetensors"
@@ -42,6 +43,8 @@ class Trainer:
     `metrics.csv` and `metrics.jsonl` (a line an epoch), `last.safetensors` (the network, which
     `reidc.load` reads, with the optimiser and the place in the epoch), each whole or not at all.
     evaluate_every (recipe): test on query and gallery every so many epochs, 0: never here.
+    ema (recipe): tests and the network in the checkpoint are the average, `.ema`; `m` itself keeps
+    the weights that training goes on from.
 
     `fit()` may be stopped with Ctrl-C: the running step is left before it has changed anything,
     the checkpoint is written, KeyboardInterrupt goes on. `fit(resume=True)` goes on from there to
@@ -55,9 +58,8 @@ class Trainer:
         self.run_dir = os.fspath(run_dir)
         self._log = log or (lambda line: print(line, file=sys.stderr, flush=True))
         r = self.recipe.check()
-        for key in ("ema", "validation"):
-            if r[key]:
-                raise UnsupportedError(f"{key}: not supported yet")
+        if r["validation"]:
+            raise UnsupportedError("validation: not supported yet")
         augment = Augment(height=m.height, width=m.width, **r["augment"])
         self.loader = Loader(dataset.train, r["identities"], r["images"], augment, r["seed"],
                              once=r["sampler"] == "once", balanced=r["sampler"] == "balanced")
@@ -66,6 +68,7 @@ class Trainer:
                                 f"identities, the network {m.num_classes} classes")
         self.rate = r.rate()
         self.optimizer = make_optimizer(m, r["optimizer"], r["clip_norm"])
+        self.ema = None if r["ema"] is None else EMA(m, r["ema"])
         if r["freeze"]:  # patterns that match nothing are refused now
             before = list(m.frozen)
             m.freeze(r["freeze"]["layers"])
@@ -76,6 +79,10 @@ class Trainer:
         self._tested = True  # False: the epoch before the loader's has not been written down
         self._stop, self._busy = False, None
         self._held = None  # whether layers are frozen by the recipe; None: not said yet
+
+    def _averaged(self):
+        """A `with` block in which the network holds what is tested and kept."""
+        return self.ema.applied() if self.ema else nullcontext()
 
     # ---- checkpoints
 
@@ -91,8 +98,12 @@ class Trainer:
         header = {"recipe": dict(self.recipe), "loader": self.loader.state_dict(),
                   "optimizer": optimizer, "history": self.history, "sums": self._sums,
                   "tested": self._tested, "iteration": self.iteration}
-        self.model.save(self.checkpoint, tensors=tensors,
-                        header={"reidc.trainer": json.dumps(header)})
+        if self.ema:  # the network of the file is the average; what is trained stands beside it
+            header["ema_updates"] = self.ema.updates
+            tensors.update({f"trained/{name}": a for name, a in self.ema.weights().items()})
+        with self._averaged():
+            self.model.save(self.checkpoint, tensors=tensors,
+                            header={"reidc.trainer": json.dumps(header)})
         self._write_metrics()
 
     def restore(self):
@@ -119,7 +130,11 @@ class Trainer:
         prefix = "optimizer/state/"
         optimizer = {**saved["optimizer"], "state": {
             name[len(prefix):]: a for name, a in tensors.items() if name.startswith(prefix)}}
-        weights = {k: v for k, v in tensors.items() if not k.startswith("optimizer/")}
+        weights = {name: a for name, a in tensors.items() if "/" not in name}
+        if self.ema:
+            self.ema.load_state_dict({"decay": self.recipe["ema"], "state": weights,
+                                      "updates": saved["ema_updates"]})
+            weights = {name: tensors["trained/" + name] for name in weights}
         self.model.load_state_dict(weights)
         self.model.step = int(header.get("reidc.step", "0"))
         self.optimizer.load_state_dict(optimizer)
@@ -173,7 +188,8 @@ class Trainer:
         try:
             self._busy = self.model.step
             if not self._stop:
-                parts = self.model.train_step(images, labels, self.optimizer)
+                parts = self.model.train_step(images, labels, self.optimizer,
+                                              ema=self.ema)
         except KeyboardInterrupt:
             pass
         finally:
@@ -223,13 +239,19 @@ class Trainer:
 
         try:
             self._busy = self.model.step  # Ctrl-C leaves the running call of the network
-            with counter("test") as show:
+            with counter("test") as show, self._averaged():
                 result = evaluate(self.model, self.dataset, progress=heed)
         except KeyboardInterrupt:
             return None
         finally:
             self._busy = None
         return {"mAP": result.mAP, "rank1": result.rank(1), "mINP": result.mINP}
+
+    def test(self, **options):
+        """`reidc.evaluate` of what the run has to show, on the data set's query and gallery: the
+        averaged weights where the recipe has `ema`, else the network as it is."""
+        with self._averaged():
+            return evaluate(self.model, self.dataset, **options)
 
     def _finish_epoch(self, epoch, epochs):
         """Test where it is due, write the epoch down; False if it was stopped before that."""

@@ -163,10 +163,13 @@ rc_status rc_model_loss(rc_model *m, const rc_images *images, const int64_t *lab
 
 typedef struct rc_optimizer rc_optimizer; /* train/optim.h */
 
-/* zero_grad, loss, step; gradients are gone afterwards. */
+typedef struct rc_ema rc_ema;             /* train/ema.h */
+
+/* zero_grad, loss, step, and an update of the average (NULL: none); gradients are gone
+ * afterwards. */
 rc_status rc_model_train_step(rc_model *m, const rc_images *images, const int64_t *labels,
-                              const int64_t *planes, rc_optimizer *optimizer, double *parts,
-                              const rc_poll *poll, rc_error *err);
+                              const int64_t *planes, rc_optimizer *optimizer, rc_ema *ema,
+                              double *parts, const rc_poll *poll, rc_error *err);
 
 /* ---- plans in words (plan/describe.c) ------------------------------------------------------- */
 

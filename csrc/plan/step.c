@@ -6,6 +6,7 @@
 
 #include "graph/labels.h"
 #include "plan/plan.h"
+#include "train/ema.h"
 #include "train/optim.h"
 
 /* Weight gradients: the first writer of each assigns, unless they accumulate. */
@@ -229,12 +230,17 @@ rc_model_loss(rc_model *m, const rc_images *images, const int64_t *labels, const
 
 rc_status
 rc_model_train_step(rc_model *m, const rc_images *images, const int64_t *labels,
-                    const int64_t *planes, rc_optimizer *optimizer, double *parts,
+                    const int64_t *planes, rc_optimizer *optimizer, rc_ema *ema, double *parts,
                     const rc_poll *poll, rc_error *err)
 {
     rc_plan *p = NULL;
     rc_model_lock(m);
-    rc_status status = forward_backward(m, images, labels, planes, true, &p, parts, poll, err);
+    rc_status status = ema ? rc_ema_check(ema, m, err) : RC_OK;
+    if (status != RC_OK) {
+        rc_model_unlock(m);
+        return status;
+    }
+    status = forward_backward(m, images, labels, planes, true, &p, parts, poll, err);
     if (status == RC_OK && poll && poll->stop && poll->stop(poll->context)) {
         status = RC_INTERRUPTED; /* the last moment at which nothing has changed */
     }
@@ -243,6 +249,7 @@ rc_model_train_step(rc_model *m, const rc_images *images, const int64_t *labels,
     }
     if (status == RC_OK) {
         commit(m, p);
+        status = ema ? rc_ema_update(ema, err) : RC_OK;
     }
     m->has_gradients = false;
     rc_model_unlock(m);

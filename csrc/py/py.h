@@ -25,6 +25,7 @@
     X(io) \
     X(network) \
     X(optim) \
+    X(ema) \
     X(graph) \
     X(losses) \
     X(ops) \

@@ -127,9 +127,10 @@ rc_py_real(const rc_model_info *info)
       "labels: N integers, 0..num_classes-1. ValueError: label out of range, one identity in a\n"\
       "batch where there is a triplet loss, empty batch, a network without a loss.")             \
     X(KEYWORDS, train_step,                                                                      \
-      "train_step($self, images, labels, optimizer, *, planes=None)\n--\n\n"                     \
+      "train_step($self, images, labels, optimizer, *, planes=None, ema=None)\n--\n\n"           \
       "zero_grad, loss and step in one call; returns loss's dict. gradients() is empty\n"        \
-      "afterwards. optimizer: one made for this network.")
+      "afterwards. optimizer: one made for this network. ema: a reidc.EMA of this network,\n"    \
+      "which is updated in the same step; all of it happens, or (Ctrl-C) nothing.")
 
 #define RC_PY_STATE_METHODS(X)                                                                   \
     X(NOARGS, state_dict,                                                                        \
@@ -185,6 +186,9 @@ rc_py_real(const rc_model_info *info)
 #define RC_PY_DECLARE_NOARGS(name) PyObject *rc_py_network_##name(PyObject *self, PyObject *none);
 #define RC_PY_DECLARE_METHOD(kind, name, doc) RC_PY_DECLARE_##kind(name)
 RC_PY_NETWORK_METHODS(RC_PY_DECLARE_METHOD)
+/* py_state.c: arrays of every state entry in its type and shape from a dict that has just those:
+ * a new list, or NULL and an exception. */
+PyObject *rc_py_states_get(rc_model *model, PyObject *state);
 PyObject *rc_py_network_frozen(PyObject *self, void *closure);
 #undef RC_PY_DECLARE_METHOD
 

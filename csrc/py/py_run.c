@@ -445,7 +445,7 @@ parts_dict(rc_model *model, const double *parts)
 /* loss when optimizer is NULL, else train_step. */
 static PyObject *
 run_loss(rc_py_model *m, PyObject *images_object, PyObject *labels_object,
-         PyObject *planes_object, rc_optimizer *optimizer)
+         PyObject *planes_object, rc_optimizer *optimizer, rc_ema *ema)
 {
     const rc_model_info *info = rc_model_get_info(m->model);
     rc_py_images in = {0};
@@ -466,7 +466,7 @@ run_loss(rc_py_model *m, PyObject *images_object, PyObject *labels_object,
         rc_error err = {0};
         rc_status status;
         rc_py_poll_begin(&poll);
-        status = optimizer ? rc_model_train_step(m->model, &in.images, l, p, optimizer, parts,
+        status = optimizer ? rc_model_train_step(m->model, &in.images, l, p, optimizer, ema, parts,
                                                  &poll.poll, &err)
                            : rc_model_loss(m->model, &in.images, l, p, parts, &poll.poll, &err);
         rc_py_poll_end(&poll);
@@ -490,22 +490,23 @@ rc_py_network_loss(PyObject *self, PyObject *args, PyObject *kw)
                                            &planes)) {
         return NULL;
     }
-    return run_loss(m, images, labels, planes, NULL);
+    return run_loss(m, images, labels, planes, NULL, NULL);
 }
 
 PyObject *
 rc_py_network_train_step(PyObject *self, PyObject *args, PyObject *kw)
 {
-    static char *names[] = {"images", "labels", "optimizer", "planes", NULL};
-    PyObject *images, *labels, *object, *planes = Py_None;
+    static char *names[] = {"images", "labels", "optimizer", "planes", "ema", NULL};
+    PyObject *images, *labels, *object, *planes = Py_None, *average = Py_None;
     rc_py_model *m = rc_py_network_get(self);
-    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "OOO|$O:train_step", names, &images, &labels,
-                                           &object, &planes)) {
+    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "OOO|$OO:train_step", names, &images, &labels,
+                                           &object, &planes, &average)) {
         return NULL;
     }
     rc_optimizer *optimizer = rc_py_optimizer_get(object, m); /* borrowed from object */
-    if (!optimizer) {
+    rc_ema *ema = NULL; /* borrowed from average */
+    if (!optimizer || rc_py_ema_get(average, m, &ema) < 0) {
         return NULL;
     }
-    return run_loss(m, images, labels, planes, optimizer);
+    return run_loss(m, images, labels, planes, optimizer, ema);
 }

@@ -262,6 +262,35 @@ list_text(PyObject *list, const char *what, char *text, size_t size)
     }
 }
 
+static int
+refuse_others(PyObject *missing, PyObject *unexpected, const char *hint)
+{
+    char a[192], b[192];
+    if (!PyList_GET_SIZE(missing) && !PyList_GET_SIZE(unexpected)) {
+        return 0;
+    }
+    list_text(missing, "missing", a, sizeof a);
+    list_text(unexpected, "unexpected", b, sizeof b);
+    rc_py_fail(RC_ARGUMENT, "state: names of another network: %s, %s%s", a, b, hint);
+    return -1;
+}
+
+PyObject *
+rc_py_states_get(rc_model *model, PyObject *state)
+{
+    PyObject *arrays = PyList_New(0), *missing = PyList_New(0), *unexpected = PyList_New(0);
+    PyObject *own = PyDict_Copy(state); /* new, as the three lists */
+    if (!arrays || !missing || !unexpected || !own
+        || gather(model, own, arrays, missing, unexpected) < 0
+        || refuse_others(missing, unexpected, "") < 0) {
+        Py_CLEAR(arrays);
+    }
+    Py_XDECREF(own);
+    Py_XDECREF(missing);
+    Py_XDECREF(unexpected);
+    return arrays;
+}
+
 static void
 write_states(rc_model *model, PyObject *arrays)
 {
@@ -284,13 +313,8 @@ load(rc_py_model *m, PyObject *state, bool strict)
     PyObject *result = NULL; /* new, as the three lists */
     if (arrays && missing && unexpected
         && gather(m->model, state, arrays, missing, unexpected) == 0) {
-        if (strict && (PyList_GET_SIZE(missing) || PyList_GET_SIZE(unexpected))) {
-            char a[192], b[192];
-            list_text(missing, "missing", a, sizeof a);
-            list_text(unexpected, "unexpected", b, sizeof b);
-            rc_py_fail(RC_ARGUMENT, "state: names of another network: %s, %s (strict=False "
-                       "passes over them)", a, b);
-        } else if (rc_py_model_enter(m) == 0) {
+        if ((!strict || refuse_others(missing, unexpected, " (strict=False passes over them)") == 0)
+            && rc_py_model_enter(m) == 0) {
             write_states(m->model, arrays);
             rc_py_model_leave(m);
             result = PyTuple_Pack(2, missing, unexpected);

@@ -57,7 +57,7 @@ live(const char *system, const rc_setting *settings, int n, const batch *b, doub
         status = rc_optimizer_new(m, &adam, NULL, 0, &o, err);
     }
     for (int step = 0; status == RC_OK && step < 2; step++) {
-        status = rc_model_train_step(m, &b->images, b->labels, NULL, o, parts, NULL, err);
+        status = rc_model_train_step(m, &b->images, b->labels, NULL, o, NULL, parts, NULL, err);
     }
     if (status == RC_OK) {
         *total = parts[rc_model_loss_count(m) - 1];

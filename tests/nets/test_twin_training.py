@@ -82,3 +82,26 @@ def test_frozen_and_clipped_steps(name, kind, clip, layers):
             assert ours.gradient_norm == pytest.approx(float(norm), rel=1e-7)
             assert float(norm) > clip or t  # it does clip
         close(m, twin, 1e-8)
+
+
+def test_the_average_is_pytorchs():
+    from torch.optim.swa_utils import get_ema_avg_fn
+
+    m, twin, size = pair("Baseline")
+    ours, theirs = (make(x, None) if i == 0 else make(x) for i, (make, x) in enumerate(
+        zip(MAKERS["sgd"], (m, list(twin.parameters())))))
+    freeze(twin, ())
+    ema, update = reidc.EMA(m, 0.9), get_ema_avg_fn(0.9)
+    average = {k: v.clone() for k, v in twin.state_dict().items() if v.is_floating_point()}
+    for t in range(3):
+        images = np.random.default_rng(t).standard_normal((8, 3, *size))
+        theirs.zero_grad()
+        twin.loss(twin(torch.from_numpy(images)), torch.from_numpy(LABELS))["total"].backward()
+        theirs.step()
+        state = twin.state_dict()
+        average = {k: update(v, state[k], t) for k, v in average.items()}
+        m.train_step(images, LABELS, ours, ema=ema)
+    got = ema.state_dict()["state"]
+    for name, value in average.items():
+        value = value.numpy()
+        assert np.linalg.norm(got[name] - value) <= 1e-8 * max(np.linalg.norm(value), 1e-3), name

@@ -24,7 +24,9 @@ def bits(t):
     """Everything that the rest of a run depends on."""
     state = t.optimizer.state_dict()
     moments = {f"m/{name}": a.tobytes() for name, a in state.pop("state").items()}
-    return {**{k: v.tobytes() for k, v in t.model.state_dict().items()}, **moments,
+    average = t.ema.state_dict() if t.ema else {"state": {}}
+    moments.update({f"ema/{name}": a.tobytes() for name, a in average.pop("state").items()})
+    return {"average": average, **{k: v.tobytes() for k, v in t.model.state_dict().items()}, **moments,
             "plain": json.dumps(state), "step": t.model.step, "loader": t.loader.state_dict(), "iteration": t.iteration}
 
 
@@ -38,11 +40,11 @@ def stop_at(t, when, raising, resume=False):
     own, count = type(t.model), [0]
 
     class Model(own):
-        def train_step(self, *arguments):
+        def train_step(self, *arguments, **options):
             count[0] += 1
             if count[0] == when and raising == "before":
                 os.kill(os.getpid(), signal.SIGINT)
-            parts = own.train_step(self, *arguments)
+            parts = own.train_step(self, *arguments, **options)
             if count[0] == when and raising == "after":
                 os.kill(os.getpid(), signal.SIGINT)
             return parts

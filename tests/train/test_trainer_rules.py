@@ -105,3 +105,23 @@ def test_own_freezing_is_left_alone_and_wrong_patterns_are_refused(data, tmp_pat
                                        before["backbone.conv1.weight"])
     with pytest.raises(ValueError, match="'bone.*'".replace("*", r"\*")):
         trainer(data, tmp_path, {**RECIPE, "freeze": {"layers": ["bone.*"], "epochs": 1}})
+
+
+def test_the_average_is_tested_and_kept(data, tmp_path):
+    recipe = {**RECIPE, **RULES, "ema": 0.8, "evaluate_every": 1}
+    whole = trainer(data, tmp_path / "whole", recipe)
+    whole.fit()
+    average, own = whole.ema.state_dict()["state"], whole.model.state_dict()
+    kept = reidc.load(whole.checkpoint).state_dict()
+    assert all(np.array_equal(v, average[k]) for k, v in kept.items())
+    name = "backbone.conv1.weight"
+    assert not np.array_equal(average[name], own[name]) and whole.ema.updates == whole.iteration
+    wanted = reidc.evaluate(reidc.load(whole.checkpoint), data).mAP
+    assert whole.history[-1]["mAP"] == whole.test().mAP == wanted
+    assert np.array_equal(whole.model.state_dict()[name], own[name])
+    for when, raising in ((2, "before"), (4, "after")):
+        folder = tmp_path / f"{when}"
+        stop_at(trainer(data, folder, recipe), when, raising)
+        again = trainer(data, folder, recipe, threads=1)
+        again.fit(resume=True)
+        assert bits(again) == bits(whole) and losses(again) == losses(whole)
