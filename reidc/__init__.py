@@ -4,7 +4,7 @@ Only the core is loaded here; every other name is imported when it is first used
 """
 from reidc._core import (  # noqa: F401
     ArgumentError, ArgumentTypeError, DeviceError, Error, FileError, FileMissingError,
-    InternalError, OutOfMemoryError, UnsupportedError, aabs, config,
+    InternalError, OutOfMemoryError, UnsupportedError, aabs, config, energy_inside,
 )
 
 __version__ = "0.1.0"
@@ -37,7 +37,7 @@ _MODULES = ("ablations", "datasets", "losses", "plot", "recipes", "schedules")
 
 __all__ = ["ArgumentError", "ArgumentTypeError", "DeviceError", "Error", "FileError",
            "FileMissingError", "InternalError", "OutOfMemoryError", "UnsupportedError", "aabs",
-           "config", *_NAMES, *_MODULES]
+           "config", "energy_inside", *_NAMES, *_MODULES]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # what type checkers and editors read; never runs

@@ -1,5 +1,6 @@
-/* Evaluation: distances between embeddings, CMC / AP / INP of a ranking, and a colour
- * histogram to compare with. Rules: spec/common.md 6. Letters: q queries, g gallery, d dimension.
+/* Evaluation: distances between embeddings, CMC / AP / INP of a ranking, a colour histogram to
+ * compare with, and Grad-CAM's arithmetic. Rules: spec/common.md 6 and 8. Letters: q queries,
+ * g gallery, d dimension.
  *
  * Long calls ask `stop` (may be NULL) now and then, on the calling thread, and return
  * RC_INTERRUPTED when it says so. Results do not depend on `threads`. */
@@ -89,5 +90,31 @@ rc_status rc_rank_interval(const rc_rank_result *result, int64_t queries, rc_ran
  * w/4 .. 3w/4 - 1. */
 rc_status rc_color_histogram(const uint8_t *images, int64_t n, int64_t h, int64_t w, bool centre,
                              int threads, float *out, rc_error *err) RC_CHECK_RESULT;
+
+/* ---- grad_cam.c -------------------------------------------------------------------------- */
+
+/* A layer's output for n images, as it lies in memory: (n,h,w,c), float or double. */
+typedef struct rc_cam_layer {
+    const void *map;
+    const void *gradient; /* of the score, the same shape; NULL: zero everywhere */
+    bool is_double;
+    int64_t n, h, w, c;
+} rc_cam_layer;
+
+/* cam (n,h,w) += relu(sum_k w_k A_k), w_k the mean of the gradient over positions (Selvaraju et
+ * al. 2017); `activation`: += sum_k A_k^2, whatever the gradient. */
+rc_status rc_cam_add(const rc_cam_layer *layer, bool activation, int threads, double *cam,
+                     rc_error *err) RC_CHECK_RESULT;
+
+/* Each map to [0, 1], (M - min M) / max(max M - min M, 1e-8), then to height x width: bilinear,
+ * half-pixel centres, no antialias. `activation`: divided by its length (at least 1e-12) before.
+ * cam (n,h,w) is changed; out: (n,height,width), float or double. */
+void rc_cam_finish(double *cam, int64_t n, int64_t h, int64_t w, bool activation, int64_t height,
+                   int64_t width, bool is_double, int threads, void *out);
+
+/* share[i] = sum of map*mask / sum of map: how much of map i lies inside mask i. maps (n,h,w) >= 0;
+ * masks (n,mh,mw), 0..1, to whose size maps are brought as above. NaN where a map is zero. */
+void rc_cam_energy(const float *maps, int64_t n, int64_t h, int64_t w, const float *masks,
+                   int64_t mh, int64_t mw, int threads, double *share);
 
 #endif

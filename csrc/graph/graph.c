@@ -26,6 +26,7 @@ rc_graph_free(rc_graph *g)
         rc_free(g->values);
         rc_free(g->states);
         rc_free(g->outputs);
+        rc_free(g->attentions);
         rc_free(g);
     }
 }
@@ -215,6 +216,78 @@ rc_graph_output(rc_graph *g, rc_role role, const char *name, rc_value value)
         o->value = value;
         o->role = role;
     }
+}
+
+void
+rc_graph_attention(rc_graph *g, const char *name, rc_value value, int64_t heads)
+{
+    if (g->status != RC_OK) {
+        return;
+    }
+    rc_attention *a = grow(g, (void *)&g->attentions, &g->n_attentions, &g->cap_attentions,
+                           sizeof *g->attentions);
+    if (a) {
+        set_name(a->name, name);
+        a->value = value;
+        a->heads = heads;
+    }
+}
+
+void
+rc_graph_cam(rc_graph *g, rc_value map)
+{
+    if (g->status == RC_OK && map != RC_NONE && g->n_cams < RC_MAX_IN) {
+        g->cams[g->n_cams++] = map;
+    }
+}
+
+/* The layer whose parameters made a computed value. */
+static bool
+layer_name(const rc_graph *g, rc_value value, char *text)
+{
+    const rc_node *node = &g->nodes[g->values[value].index];
+    for (int i = 0; i < node->n_in; i++) {
+        const rc_value_info *in = node->in[i] == RC_NONE ? NULL : &g->values[node->in[i]];
+        if (in && in->kind == RC_VALUE_STATE) {
+            set_name(text, g->states[in->index].name);
+            char *dot = strrchr(text, '.');
+            if (dot) {
+                *dot = 0;
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
+bool
+rc_graph_value_name(const rc_graph *g, rc_value value, char *text)
+{
+    const rc_value_info *v = &g->values[value];
+    if (v->name[0] || v->kind == RC_VALUE_STATE) {
+        set_name(text, v->name[0] ? v->name : g->states[v->index].name);
+        return true;
+    }
+    return v->kind == RC_VALUE_COMPUTED && layer_name(g, value, text);
+}
+
+rc_value
+rc_graph_find_map(const rc_graph *g, const char *name)
+{
+    char text[RC_NAME];
+    for (int own = 1; own >= 0; own--) {
+        for (rc_value v = 0; v < g->n_values; v++) {
+            const rc_value_info *info = &g->values[v];
+            bool map = info->kind == RC_VALUE_COMPUTED && info->shape.rank == 4 && !info->is_int;
+            if (map && own && info->name[0] && !strcmp(info->name, name)) {
+                return v;
+            }
+            if (map && !own && layer_name(g, v, text) && !strcmp(text, name)) {
+                return v;
+            }
+        }
+    }
+    return RC_NONE;
 }
 
 rc_shape

@@ -110,6 +110,15 @@ typedef struct rc_output {
     rc_role role;
 } rc_output;
 
+/* An attention map of the network's own, for users to look at; no output needs its node, so it
+ * costs nothing until it is asked for. Shown as it lies in memory: n x h x w of (n,1,h,w), n x c,
+ * n x T x T; of several heads, (n, heads*T, T) as n x heads x T x T. */
+typedef struct rc_attention {
+    char name[RC_NAME];
+    rc_value value;
+    int64_t heads; /* 0: none */
+} rc_attention;
+
 typedef struct rc_graph {
     rc_node *nodes;
     int32_t n_nodes, cap_nodes;
@@ -119,6 +128,11 @@ typedef struct rc_graph {
     int32_t n_states, cap_states;
     rc_output *outputs;
     int32_t n_outputs, cap_outputs;
+    rc_attention *attentions;
+    int32_t n_attentions, cap_attentions;
+    rc_value cams[RC_MAX_IN]; /* Grad-CAM's default: one map, or several of one size, summed */
+    int32_t n_cams;
+    bool cam_heads;           /* each of `cams` has a classifier of its own, which is its score */
     rc_value images, labels; /* RC_NONE where there is none */
     double center_weight;    /* what the centres' gradient is multiplied with in `total` */
     bool macs_of_heads;      /* the page counts the training heads' products, too */
@@ -148,7 +162,15 @@ rc_value rc_graph_node(rc_graph *g, rc_op_id op, const rc_attrs *attrs, int n_in
 
 void rc_graph_name(rc_graph *g, rc_value value, const char *name);
 void rc_graph_output(rc_graph *g, rc_role role, const char *name, rc_value value);
+void rc_graph_attention(rc_graph *g, const char *name, rc_value value, int64_t heads);
+void rc_graph_cam(rc_graph *g, rc_value map);
 rc_shape rc_graph_shape(const rc_graph *g, rc_value value); /* batch of one */
+
+/* A value in the user's words, into text[RC_NAME]: its own name, else that of the layer whose
+ * parameters made it ("backbone.layer4.2.bn3"), else false. */
+bool rc_graph_value_name(const rc_graph *g, rc_value value, char *text);
+/* The feature map (rank 4) of that name, own names before layers'; RC_NONE. */
+rc_value rc_graph_find_map(const rc_graph *g, const char *name);
 
 /* state_dict order: entries whose name begins with `prefix` first, else as described. */
 void rc_graph_order_states(rc_graph *g, const char *prefix);

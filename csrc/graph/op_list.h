@@ -68,6 +68,9 @@
     /* q, k, v rank 4, rel_h(2h-1,d), rel_w(2w-1,d) -> like q; groups (heads of d) scale:      \
        self-attention with relative positions (the FSAC page) */                               \
     X(relative_attention)                                                                      \
+    /* relative_attention's inputs and attributes -> (n,groups*T,T), T = h*w: its weights, for  \
+       users to look at; no gradient */                                                         \
+    X(relative_attention_map)                                                                  \
     /* x rank 4, p(1) -> (n,c); eps: generalised mean (the MFA page) */                         \
     X(gem)                                                                                     \
     /* m(n,c), w(1,1,kernel) -> (n,c): along channels, zero padded */                           \

@@ -42,6 +42,7 @@ build(rc_graph *g, const rc_net *net, const void *raw)
         int64_t stride = stage == 1 ? 1 : stage == 4 ? c->last_stride : 2;
         x = rc_resnet_stage(g, &net->backbone, x, "backbone", stage, stride);
     }
+    rc_graph_cam(g, x);
     rc_value feat = rc_global_pool(g, x, RC_POOL_MEAN);
     rc_value neck = rc_bn_neck(g, feat, "bnneck");
     rc_value logit =

@@ -54,6 +54,9 @@ attention(rc_graph *g, rc_value x, const char *name, int64_t stride)
     ins[2] = project(g, x, RC_L("%s.v", name));
     rc_attrs a = {.groups = HEADS, .scale = 1 / sqrt((double)d)};
     rc_value o = rc_graph_node(g, RC_OP_relative_attention, &a, 5, ins);
+    rc_value weights = rc_graph_node(g, RC_OP_relative_attention_map, &a, 5, ins);
+    rc_graph_name(g, weights, RC_L("%s.mask", name));
+    rc_graph_attention(g, name, weights, HEADS);
     return stride == 2 ? rc_avg_pool2d(g, o, 2, 2) : o;
 }
 
@@ -71,6 +74,7 @@ eca(rc_graph *g, rc_value x, const char *name)
     ins[1] = rc_graph_state(g, RC_STATE_PARAMETER, RC_L("%s.conv", name), "weight", 3, shape, init);
     rc_value s = rc_sigmoid(g, rc_graph_node(g, RC_OP_channel_conv, NULL, 2, ins));
     rc_graph_name(g, s, RC_L("%s.mask", name));
+    rc_graph_attention(g, name, s, 0);
     rc_value y = rc_mul_channel(g, x, s);
     rc_graph_name(g, y, name);
     return y;
@@ -106,6 +110,7 @@ build(rc_graph *g, const rc_net *net, const void *raw)
             maps[stage - 2] = x;
         }
     }
+    rc_graph_cam(g, x);
     if (c->fusion) {
         maps[0] = rc_max_pool2d(g, maps[0], 4, 4, 0);
         maps[1] = rc_max_pool2d(g, maps[1], 2, 2, 0);

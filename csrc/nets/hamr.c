@@ -78,6 +78,7 @@ sam(rc_graph *g, rc_value x, const char *name, int64_t kernel)
     rc_value s = rc_conv2d(g, rc_concat(g, 2, pools), RC_L("%s.conv", name), spec);
     s = rc_sigmoid(g, s);
     rc_graph_name(g, s, RC_L("%s.mask", name));
+    rc_graph_attention(g, name, s, 0);
     return rc_mul_map(g, x, s);
 }
 
@@ -116,6 +117,7 @@ cam(rc_graph *g, rc_value x, const char *name, const config *c)
     }
     rc_value gate = rc_sigmoid(g, times(g, y, w2));
     rc_graph_name(g, gate, RC_L("%s.mask", name));
+    rc_graph_attention(g, name, gate, 0);
     return rc_mul_channel(g, x, gate);
 }
 
@@ -304,6 +306,7 @@ stages(rc_graph *g, const rc_net *net, const config *c, rc_value *aligned, int *
             stage[n++] = s;
         }
     }
+    rc_graph_cam(g, x);
     return n;
 }
 

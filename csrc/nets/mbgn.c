@@ -104,6 +104,7 @@ gsrpa(rc_graph *g, rc_value f, const char *name)
     rc_value mask = conv1x1(g, rc_concat(g, 3, ins), RC_L("%s.att.conv", name), 1, false);
     mask = rc_sigmoid(g, rc_batch_norm(g, mask, RC_L("%s.att.bn", name)));
     rc_graph_name(g, mask, RC_L("%s.mask", name));
+    rc_graph_attention(g, name, mask, 0);
     return rc_mul_map(g, f, mask);
 }
 
@@ -118,6 +119,7 @@ cbam(rc_graph *g, rc_value f, const char *name)
     rc_value mask = rc_conv2d(g, rc_concat(g, 2, pools), RC_L("%s.conv", name), spec);
     mask = rc_sigmoid(g, rc_batch_norm(g, mask, RC_L("%s.bn", name)));
     rc_graph_name(g, mask, RC_L("%s.mask", name));
+    rc_graph_attention(g, name, mask, 0);
     return rc_mul_map(g, f, mask);
 }
 
@@ -239,6 +241,7 @@ build(rc_graph *g, const rc_net *net, const void *raw)
             rc_graph_name(g, f, name.text);
         }
     }
+    rc_graph_cam(g, f);
 
     heads h = {.net = net, .dropout = c->dropout};
     rc_value z[2], planes = RC_NONE, similarity = RC_NONE;
@@ -253,6 +256,7 @@ build(rc_graph *g, const rc_net *net, const void *raw)
         rc_graph_output(g, RC_ROLE_TRAIN, "z_l", z[n_z]);
         add_head(g, &h, "l", z[n_z++]);
         planes = rc_graph_node(g, RC_OP_planes, &(rc_attrs){.mode = c->segmentation}, 1, &f);
+        rc_graph_attention(g, "planes", planes, 0);
         add_parts(g, &h, c, f, planes);
         if (c->structure) {
             similarity = add_structure(g, &h, f, planes);

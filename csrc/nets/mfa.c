@@ -84,6 +84,7 @@ channel_part(rc_graph *g, rc_value a, const char *name, rc_value beta, bool scal
     rc_value e = rc_graph_node(g, RC_OP_matmul, &gram, 2, (rc_value[2]){x, x});
     rc_value s = rc_graph_node(g, RC_OP_softmax, &(rc_attrs){.negate = 1}, 1, &e);
     rc_graph_name(g, s, RC_L("%s.channel", name));
+    rc_graph_attention(g, RC_L("%s.channel", name), s, 0);
     rc_attrs by_rows = {.trans_b = 1, .scale = 1};
     rc_value sx = rc_graph_node(g, RC_OP_matmul, &by_rows, 2, (rc_value[2]){x, s});
     return add_share(g, beta, sx, a);
@@ -103,6 +104,7 @@ point_part(rc_graph *g, rc_value b, const char *name, rc_value gamma, bool scale
     rc_value p = rc_graph_node(g, RC_OP_matmul, &logits, 2, (rc_value[2]){q, k});
     p = rc_graph_node(g, RC_OP_softmax, NULL, 1, &p);
     rc_graph_name(g, p, RC_L("%s.point", name));
+    rc_graph_attention(g, RC_L("%s.point", name), p, 0);
     rc_value o = rc_graph_node(g, RC_OP_matmul, &(rc_attrs){.scale = 1}, 2, (rc_value[2]){p, v});
     return add_share(g, gamma, o, b);
 }
@@ -161,6 +163,7 @@ add_heads(rc_graph *g, const rc_net *net, const config *c, rc_value f, heads *h)
     for (int i = 0; i < h->count; i++) {
         rc_label name = rc_label_of("branch.%d", i);
         rc_value y = c->local_branches ? block(g, f, name.text) : f;
+        rc_graph_cam(g, y);
         h->feat[i] = c->local_branches && c->pool == POOL_GEM
                          ? gem(g, y, name.text) : rc_global_pool(g, y, RC_POOL_MEAN);
     }
@@ -235,6 +238,7 @@ build(rc_graph *g, const rc_net *net, const void *raw)
         f = c->cpaa & LAYER(stage) ? cpaa(g, c, f, stage) : f;
     }
     heads h = {0};
+    g->cam_heads = true;
     add_heads(g, net, c, f, &h);
     for (int i = 0; i < h.count; i++) {
         rc_graph_output(g, RC_ROLE_TRAIN, RC_L("feat_%d", i), h.feat[i]);

@@ -57,6 +57,7 @@ non_local(rc_graph *g, rc_value x, const char *name)
                                (rc_value[2]){theta, phi});
     a = rc_graph_node(g, RC_OP_softmax, NULL, 1, &a);
     rc_graph_name(g, a, RC_L("%s.mask", name));
+    rc_graph_attention(g, name, a, 0);
     rc_value y =
         rc_graph_node(g, RC_OP_matmul, &(rc_attrs){.scale = 1}, 2, (rc_value[2]){a, value});
     y = rc_graph_node(g, RC_OP_view, &(rc_attrs){.mode = 2, .from = s.d[2], .to = s.d[3]}, 1, &y);
@@ -68,6 +69,7 @@ non_local(rc_graph *g, rc_value x, const char *name)
 
 typedef struct branch {
     int count; /* of vectors: the whole map and the stripes; 0: switched off */
+    rc_value map;
     rc_value v[MAX_VECTORS], y[MAX_VECTORS];
 } branch;
 
@@ -85,6 +87,7 @@ add_branch(rc_graph *g, const rc_net *net, const config *c, rc_value x, int whic
         x = rc_alias(g, x, name);
     }
     int64_t rows = rc_graph_shape(g, x).d[2];
+    out->map = x;
     out->count = 1 + stripes;
     for (int i = 0; i <= stripes; i++) {
         rc_value p = i == 0 ? rc_global_pool(g, x, RC_POOL_MAX)
@@ -131,6 +134,8 @@ build(rc_graph *g, const rc_net *net, const void *raw)
             tri[n_tri++] = rc_triplet(g, b[k].v[0], 1.2, false);
         }
     }
+    int shown = c->branch[MEDIUM] ? MEDIUM : c->branch[LARGE] ? LARGE : SMALL;
+    rc_graph_cam(g, b[shown].map);
     for (int k = 0; k < BRANCHES; k++) {
         for (int i = 0; i < b[k].count; i++) {
             rc_graph_output(g, RC_ROLE_TRAIN, RC_L("y_%s_%d", layout[k].name, i), b[k].y[i]);

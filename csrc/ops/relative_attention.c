@@ -8,12 +8,13 @@
  *     dv_j += A_ij dy_i      dk_j += l_j q'_i
  *     dq_i = scale * (sum_j l_j k_j + sum_row' R rel_h[..] + sum_col' C rel_w[..])
  *     drel_h[..] += R q'_i   drel_w[..] += C q'_i     R, C: sums of l over a row', a col'
- * Sums run in double. */
+ * Sums run in double. `relative_attention_map` writes A itself, which nothing else needs. */
 #include "ops/exact.h"
 #include "ops/rules.h"
 
 RC_DECLARE_KERNEL(relative_attention_forward)
 RC_DECLARE_KERNEL(relative_attention_backward)
+RC_DECLARE_KERNEL(relative_attention_map_forward)
 
 enum { Q, K, V, REL_H, REL_W, INPUTS };
 
@@ -89,6 +90,25 @@ RC_KERNEL(relative_attention_forward)(const rc_call *call)
             }
             for (int64_t e = 0; e < s.d; e++) {
                 y[i * s.c + e] = (real)sum[e];
+            }
+        }
+    }
+}
+
+/* y: (n, heads*T, T)   tmp: as forward's */
+void
+RC_KERNEL(relative_attention_map_forward)(const rc_call *call)
+{
+    sizes s = sizes_of(call);
+    double *table = call->tmp, *a = table + s.h + s.w;
+    for (int64_t at = 0; at < s.n * s.heads; at++) {
+        int64_t begin = at / s.heads * s.t * s.c + at % s.heads * s.d;
+        const real *q = (const real *)call->x[Q] + begin, *k = (const real *)call->x[K] + begin;
+        for (int64_t i = 0; i < s.t; i++) {
+            real *y = (real *)call->y + (at * s.t + i) * s.t;
+            attend(call, &s, q, k, i, table, a);
+            for (int64_t j = 0; j < s.t; j++) {
+                y[j] = (real)a[j];
             }
         }
     }
@@ -208,21 +228,20 @@ RC_KERNEL(relative_attention_backward)(const rc_call *call)
 
 #if RC_RULES
 static rc_status
-table_rule(const char *name, const rc_shape *s, int64_t size, int64_t d, rc_error *err)
+table_rule(const char *op, const char *name, const rc_shape *s, int64_t size, int64_t d,
+           rc_error *err)
 {
     char got[64];
     if (s->rank != 2 || s->d[0] != 2 * size - 1 || s->d[1] != d) {
-        return rc_fail(err, RC_ARGUMENT, "relative_attention: %s: expected %lldx%lld, got %s", name,
+        return rc_fail(err, RC_ARGUMENT, "%s: %s: expected %lldx%lld, got %s", op, name,
                        (long long)(2 * size - 1), (long long)d, rc_shape_text(s, got));
     }
     return RC_OK;
 }
 
 static rc_status
-infer(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *err)
+check(const char *op, const rc_attrs *a, const rc_shape *xs, rc_error *err)
 {
-    const char *op = "relative_attention";
-    (void)n_in;
     RC_TRY(rc_rule_rank(op, "q", &xs[Q], 4, "N x C x H x W", err));
     RC_TRY(rc_rule_not_empty(op, "q", &xs[Q], err));
     RC_TRY(rc_rule_equal(op, "k", &xs[K], &xs[Q], err));
@@ -236,10 +255,16 @@ infer(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *er
         return rc_fail(err, RC_ARGUMENT, "%s: scale: expected a number other than 0, got %g", op,
                        a->scale);
     }
-    RC_TRY(table_rule("rel_h", &xs[REL_H], xs[Q].d[2], xs[Q].d[1] / a->groups, err));
-    RC_TRY(table_rule("rel_w", &xs[REL_W], xs[Q].d[3], xs[Q].d[1] / a->groups, err));
+    RC_TRY(table_rule(op, "rel_h", &xs[REL_H], xs[Q].d[2], xs[Q].d[1] / a->groups, err));
+    return table_rule(op, "rel_w", &xs[REL_W], xs[Q].d[3], xs[Q].d[1] / a->groups, err);
+}
+
+static rc_status
+infer(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *err)
+{
+    (void)n_in;
     *y = xs[Q];
-    return RC_OK;
+    return check("relative_attention", a, xs, err);
 }
 
 /* dv alone takes no v; everything else takes all. */
@@ -249,6 +274,24 @@ reads(const rc_attrs *a, int n_in, const rc_shape *xs, uint32_t wants, bool trai
     (void)a, (void)n_in, (void)xs, (void)training;
     uint32_t weights = RC_READS(Q) | RC_READS(K) | RC_READS(REL_H) | RC_READS(REL_W);
     return wants & ~RC_READS(V) ? weights | RC_READS(V) : weights;
+}
+
+static rc_status
+infer_map(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *err)
+{
+    (void)n_in;
+    RC_TRY(check("relative_attention_map", a, xs, err));
+    int64_t t = xs[Q].d[2] * xs[Q].d[3];
+    *y = (rc_shape){3, {xs[Q].d[0], a->groups * t, t, 1}};
+    return RC_OK;
+}
+
+static int64_t
+tmp_size_map(const rc_attrs *a, const rc_shape *xs, const rc_shape *y, size_t real_size,
+             bool backward, int threads)
+{
+    (void)a, (void)y, (void)real_size, (void)backward, (void)threads;
+    return (xs[Q].d[2] + xs[Q].d[3] + xs[Q].d[2] * xs[Q].d[3]) * (int64_t)sizeof(double);
 }
 
 static int64_t
@@ -282,5 +325,14 @@ const rc_op rc_op_relative_attention = {
     .macs = macs,
     .forward = RC_BOTH(relative_attention_forward),
     .backward = RC_BOTH(relative_attention_backward),
+};
+
+const rc_op rc_op_relative_attention_map = {
+    .name = "relative_attention_map",
+    .min_in = INPUTS,
+    .max_in = INPUTS,
+    .infer = infer_map,
+    .tmp_size = tmp_size_map,
+    .forward = RC_BOTH(relative_attention_map_forward),
 };
 #endif

@@ -1,5 +1,4 @@
-/* Evaluation: embeddings in batches, with the mirrored image, of unit length; and explanation, the
- * gradient of an output to a named feature map. */
+/* Evaluation: embeddings in batches, with the mirrored image, of unit length. */
 #include <math.h>
 #include <string.h>
 
@@ -113,88 +112,6 @@ rc_model_embed(rc_model *m, const rc_images *images, bool flip, bool normalize, 
 {
     rc_model_lock(m);
     rc_status status = embed(m, images, flip, normalize, batch, out, poll, err);
-    rc_model_unlock(m);
-    return status;
-}
-
-/* ---- explanation -------------------------------------------------------------------------------- */
-
-static rc_value
-named_map(const rc_graph *g, const char *layer)
-{
-    for (rc_value v = 0; v < g->n_values; v++) {
-        if (g->values[v].kind == RC_VALUE_COMPUTED && !strcmp(g->values[v].name, layer)) {
-            return v;
-        }
-    }
-    return RC_NONE;
-}
-
-static rc_value
-named_output(const rc_graph *g, const char *name)
-{
-    for (int32_t i = 0; i < g->n_outputs; i++) {
-        if (!(g->outputs[i].role & RC_ROLE_LOSS) && !strcmp(g->outputs[i].name, name)) {
-            return g->outputs[i].value;
-        }
-    }
-    return RC_NONE;
-}
-
-static void
-copy_map(const rc_model *m, const rc_plan *p, int32_t buffer, const rc_shape *s, void *out)
-{
-    if (buffer < 0) {
-        memset(out, 0, (size_t)rc_shape_count(s) * m->real_size);
-    } else if (s->rank == 4) {
-        rc_nhwc_to_nchw(p->arena + p->buffers[buffer].offset, s, m->real_size, out);
-    } else {
-        memcpy(out, p->arena + p->buffers[buffer].offset,
-               (size_t)rc_shape_count(s) * m->real_size);
-    }
-}
-
-static rc_status
-explain(rc_model *m, const rc_images *images, const char *layer, const char *name,
-        const void *gradient, rc_shape *shape, void *map, void *map_gradient,
-        const rc_poll *poll, rc_error *err)
-{
-    const rc_graph *g = m->graph;
-    RC_TRY(rc_check_images(m, images, false, err));
-    rc_plan_spec spec = {.kind = RC_PLAN_EXPLAIN, .n = images->n,
-                         .map = named_map(g, layer), .source = named_output(g, name)};
-    if (spec.map == RC_NONE) {
-        return rc_fail(err, RC_ARGUMENT, "layer: no feature map is called '%.60s'", layer);
-    }
-    if (spec.source == RC_NONE || g->values[spec.source].is_int) {
-        return rc_fail(err, RC_ARGUMENT, "output: no output is called '%.60s'", name);
-    }
-    *shape = rc_graph_shape(g, spec.map);
-    shape->d[0] = images->n;
-    if (!map) {
-        return RC_OK;
-    }
-    rc_plan *p = NULL;
-    RC_TRY(rc_prepare(m, &spec, images, NULL, &p, err));
-    RC_TRY(rc_run_steps(m, p, 0, p->n_forward, poll));
-    copy_map(m, p, p->value_buffer[spec.map], shape, map);
-    if (p->gradient_buffer[spec.source] >= 0) {
-        memcpy(p->arena + p->buffers[p->gradient_buffer[spec.source]].offset, gradient,
-               (size_t)rc_shape_count(&p->shapes[spec.source]) * m->real_size);
-    }
-    RC_TRY(rc_run_steps(m, p, p->n_forward, p->n_backward, poll));
-    copy_map(m, p, p->gradient_buffer[spec.map], shape, map_gradient);
-    return RC_OK;
-}
-
-rc_status
-rc_model_explain(rc_model *m, const rc_images *images, const char *layer, const char *name,
-                 const void *gradient, rc_shape *shape, void *map, void *map_gradient,
-                 const rc_poll *poll, rc_error *err)
-{
-    rc_model_lock(m);
-    rc_status status = explain(m, images, layer, name, gradient, shape, map, map_gradient, poll,
-                               err);
     rc_model_unlock(m);
     return status;
 }

@@ -42,9 +42,10 @@ mark(fusion *f)
             f->readers[g->outputs[i].value] += 2; /* never fused away */
         }
     }
-    if (spec->kind == RC_PLAN_EXPLAIN) {
-        f->readers[spec->source] += 2;
-        f->readers[spec->map] += 2;
+    for (rc_value v = 0; v < g->n_values; v++) {
+        if (rc_explain_is_map(f->m, spec, v) || rc_explain_is_source(f->m, spec, v)) {
+            f->readers[v] += 2;
+        }
     }
     for (int32_t i = g->n_nodes - 1; i >= 0; i--) {
         const rc_node *node = &g->nodes[i];
@@ -109,7 +110,7 @@ absorb(fusion *f, rc_unit *unit, int slot, int32_t *last)
 static bool
 can_fold(const fusion *f, const rc_unit *conv)
 {
-    if (f->p->spec.kind != RC_PLAN_EVAL || f->m->real_size != sizeof(float)) {
+    if (!rc_plan_forward_only(f->p) || f->m->real_size != sizeof(float)) {
         return false;
     }
     const rc_shape *shapes = f->p->shapes;
@@ -122,7 +123,6 @@ can_fold(const fusion *f, const rc_unit *conv)
 static void
 fuse_from(fusion *f, int32_t i, rc_unit *unit, int32_t *last)
 {
-    const rc_plan_kind kind = f->p->spec.kind;
     if (unit->node.op == RC_OP_conv2d && can_fold(f, unit)) {
         rc_node *norm = only_reader(f, unit->node.out, RC_OP_batch_norm);
         if (norm && norm->in[0] == unit->node.out) {
@@ -136,7 +136,7 @@ fuse_from(fusion *f, int32_t i, rc_unit *unit, int32_t *last)
         absorb(f, unit, 3, last);
     } else if (unit->node.op == RC_OP_batch_norm) {
         absorb(f, unit, 5, last);
-    } else if (unit->node.op == RC_OP_linear && kind == RC_PLAN_EVAL) {
+    } else if (unit->node.op == RC_OP_linear && rc_plan_forward_only(f->p)) {
         absorb(f, unit, -1, last);
     }
 }

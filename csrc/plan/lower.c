@@ -92,7 +92,7 @@ mark_wants(facts *f)
                 f->wants[node->out] = true;
             }
         }
-        if (p->spec.kind == RC_PLAN_EXPLAIN && node->out == p->spec.map) {
+        if (rc_explain_is_map(f->m, &p->spec, node->out)) {
             f->wants[node->out] = true;
         }
     }
@@ -143,14 +143,13 @@ mark_flows(facts *f)
             f->flows[o->value] = true;
         }
     }
-    if (p->spec.kind == RC_PLAN_EXPLAIN) {
-        f->flows[p->spec.source] = f->wants[p->spec.source];
+    for (rc_value v = 0; v < g->n_values; v++) {
+        f->flows[v] |= rc_explain_is_source(f->m, &p->spec, v) && f->wants[v];
     }
     for (int32_t u = p->n_units - 1; u >= 0; u--) {
         const rc_unit *unit = &p->units[u];
         uint32_t wanted = wanted_inputs(f, unit);
-        if (!f->flows[unit->node.out] || !wanted || !rules(unit)->backward[0]
-            || (p->spec.kind == RC_PLAN_EXPLAIN && unit->node.out == p->spec.map)) {
+        if (!f->flows[unit->node.out] || !wanted || !rules(unit)->backward[0]) {
             continue;
         }
         f->backward[u] = true;
@@ -214,8 +213,8 @@ mark_dropped(facts *f)
     for (int32_t i = 0; i < g->n_outputs; i++) { /* outputs stay where they are */
         f->known[g->outputs[i].value] = 2;
     }
-    if (f->p->spec.kind == RC_PLAN_EXPLAIN) {
-        f->known[f->p->spec.map] = 2;
+    for (int32_t v = 0; v < g->n_values; v++) { /* and what the caller looks at */
+        f->known[v] = rc_explain_is_map(f->m, &f->p->spec, v) ? 2 : f->known[v];
     }
     for (int32_t v = 0; v < g->n_values; v++) {
         f->dropped[v] = f->kept[v] && can_recompute(f, v);
@@ -422,7 +421,7 @@ lower_sources(facts *f, rc_error *err)
     rc_plan *p = f->p;
     const rc_graph *g = f->m->graph;
     for (rc_value v = 0; v < g->n_values; v++) {
-        bool source = p->spec.kind == RC_PLAN_EXPLAIN && v == p->spec.source;
+        bool source = rc_explain_is_source(f->m, &p->spec, v);
         for (int32_t i = 0; i < g->n_outputs; i++) {
             const rc_output *o = &g->outputs[i];
             source |= o->value == v && p->spec.kind == RC_PLAN_TRAIN
@@ -501,10 +500,12 @@ note_uses(facts *f)
             p->buffers[p->gradient_buffer[v]].first = p->n_forward;
         }
     }
-    if (p->spec.kind == RC_PLAN_EXPLAIN) {
-        use(p, p->value_buffer[p->spec.source], p->n_steps);
-        use(p, p->value_buffer[p->spec.map], p->n_steps);
-        use(p, p->gradient_buffer[p->spec.map], p->n_steps);
+    for (rc_value v = 0; v < g->n_values; v++) {
+        bool map = rc_explain_is_map(f->m, &p->spec, v);
+        if (map || rc_explain_is_source(f->m, &p->spec, v)) {
+            use(p, p->value_buffer[v], p->n_steps);
+            use(p, map ? p->gradient_buffer[v] : -1, p->n_steps);
+        }
     }
     if (p->spec.input_gradient) {
         use(p, p->gradient_buffer[g->images], p->n_steps);
@@ -538,7 +539,7 @@ lower(facts *f, rc_error *err)
             p->planes_buffer = given ? p->value_buffer[v] : p->planes_buffer;
         }
     }
-    if (p->spec.kind != RC_PLAN_EVAL) {
+    if (!rc_plan_forward_only(p)) {
         mark_wants(f);
         mark_flows(f);
         mark_dropped(f);
@@ -553,13 +554,12 @@ lower(facts *f, rc_error *err)
             output |= g->outputs[i].value == v;
         }
         bool gone = f->producer[v] >= 0 && !output && (f->dropped[v] || !f->kept[v]);
-        if (gone && p->spec.kind != RC_PLAN_EVAL
-            && !(p->spec.kind == RC_PLAN_EXPLAIN
-                 && (v == p->spec.source || v == p->spec.map))) {
+        if (gone && !rc_plan_forward_only(p) && !rc_explain_is_map(f->m, &p->spec, v)
+            && !rc_explain_is_source(f->m, &p->spec, v)) {
             p->value_buffer[v] = -1; /* backward makes it again if it needs it */
         }
     }
-    if (p->spec.kind != RC_PLAN_EVAL) {
+    if (!rc_plan_forward_only(p)) {
         RC_TRY(lower_sources(f, err));
         for (int32_t u = p->n_units - 1; u >= 0; u--) {
             if (f->backward[u]) {

@@ -98,7 +98,7 @@ same_spec(const rc_plan_spec *a, const rc_plan_spec *b)
 {
     return a->kind == b->kind && a->n == b->n && a->given_planes == b->given_planes
            && a->input_gradient == b->input_gradient
-           && (a->kind != RC_PLAN_EXPLAIN || (a->source == b->source && a->map == b->map));
+           && a->source == b->source && a->map == b->map; /* 0 and 0 where they mean nothing */
 }
 
 rc_plan *
@@ -303,6 +303,51 @@ count_macs(const rc_graph *g, const bool *needed, rc_model_info *info)
     }
 }
 
+/* The last node's output that is a map and needed; RC_NONE. */
+static rc_value
+last_map(const rc_graph *g, const bool *needed)
+{
+    for (int32_t i = g->n_nodes - 1; i >= 0; i--) {
+        rc_shape s = g->values[g->nodes[i].out].shape;
+        if (needed[g->nodes[i].out] && s.rank == 4 && s.d[2] * s.d[3] > 1) {
+            return g->nodes[i].out;
+        }
+    }
+    return RC_NONE;
+}
+
+static bool
+has_identity_loss(const rc_graph *g, rc_value logits)
+{
+    for (int32_t i = 0; i < g->n_nodes; i++) {
+        if (g->nodes[i].op == RC_OP_cross_entropy && g->nodes[i].in[0] == logits) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static rc_status
+find_heads(rc_model *m, rc_error *err)
+{
+    const rc_graph *g = m->graph;
+    m->heads = rc_alloc(g->n_outputs + 1, sizeof *m->heads);
+    if (!m->heads) {
+        return rc_fail(err, RC_MEMORY, "out of memory while describing the network");
+    }
+    for (int32_t i = 0; i < g->n_outputs; i++) {
+        rc_value v = g->outputs[i].value;
+        bool counted = !(g->outputs[i].role & RC_ROLE_TRAIN) || !has_identity_loss(g, v);
+        for (int32_t k = 0; k < m->n_heads; k++) {
+            counted |= m->heads[k] == v;
+        }
+        if (!counted) {
+            m->heads[m->n_heads++] = v;
+        }
+    }
+    return RC_OK;
+}
+
 static rc_status
 work_out_info(rc_model *m, rc_error *err)
 {
@@ -351,9 +396,12 @@ work_out_info(rc_model *m, rc_error *err)
     }
     info->center_weight = g->center_weight;
     info->system = m->system;
+    if (!g->n_cams) { /* described without a word on it: the last map that the embedding needs */
+        rc_graph_cam(m->graph, last_map(g, values));
+    }
     rc_free(nodes);
     rc_free(values);
-    return RC_OK;
+    return find_heads(m, err);
 }
 
 /* ---- making one ------------------------------------------------------------------------------ */
@@ -489,6 +537,7 @@ rc_model_free(rc_model *m)
         rc_free(m->packed[i].data);
     }
     rc_free(m->packed);
+    rc_free(m->heads);
     rc_free(m->data);
     rc_free(m->gradient);
     rc_free(m->frozen);

@@ -144,13 +144,58 @@ void rc_model_output(const rc_model *m, bool training, int i, rc_output_view *ou
 rc_status rc_model_backward(rc_model *m, const void *const *gradients, void *dimages,
                             const rc_poll *poll, rc_error *err);
 
-/* Explanation: in evaluation mode, the feature map named `layer` (graph.h: value names) and the
- * gradient that reaches it from `gradient` (laid out as the output) of the output `name`, training
- * outputs included. *shape: of the map, n first. map, map_gradient: real, n x c x h x w, or both
- * NULL to ask for the shape alone. Weights, statistics and gradients stay as they are. */
+/* ---- explanation (plan/explain.c): weights, statistics and gradients stay as they are ------ */
+
+/* In evaluation mode, the feature map named `layer` (rc_graph_find_map) and the gradient that
+ * reaches it from `gradient` (laid out as the output) of the output `name`, training outputs
+ * included. *shape: of the map, n first. map, map_gradient: real, n x c x h x w, or both NULL to
+ * ask for the shape alone. */
 rc_status rc_model_explain(rc_model *m, const rc_images *images, const char *layer,
                            const char *name, const void *gradient, rc_shape *shape, void *map,
                            void *map_gradient, const rc_poll *poll, rc_error *err);
+
+/* Grad-CAM of an embedding network (spec/common.md 8). */
+typedef enum rc_cam_target {
+    RC_CAM_BEST,    /* the class whose mean logit is highest, image by image */
+    RC_CAM_CLASS,   /* classes */
+    RC_CAM_SIMILAR, /* cosine of the embedding and a reference */
+    RC_CAM_NORM,    /* half the squared length of the embedding */
+} rc_cam_target;
+
+typedef struct rc_cam_request {
+    rc_cam_target target;
+    const int64_t *classes;   /* CLASS: one for all images, or one each */
+    const double *references; /* SIMILAR: (1,D) or (n,D) */
+    int64_t count;            /* of classes or references */
+    const char *layer;        /* NULL: the page's; several maps there are added up */
+    const char *head;         /* NULL: mean of all class heads; else the output of that name */
+    bool activation;          /* sum of squares over channels instead; target and head unused */
+} rc_cam_request;
+
+/* out: n x height x width, real, 0..1. Any number of images, in chunks. */
+rc_status rc_model_grad_cam(rc_model *m, const rc_images *images, const rc_cam_request *request,
+                            void *out, const rc_poll *poll, rc_error *err);
+
+/* Its embedding is of unit length whatever the image is: then RC_CAM_NORM gives zero maps. */
+bool rc_model_unit_embedding(const rc_model *m);
+
+int rc_model_head_count(const rc_model *m); /* class heads: logits that an identity loss reads */
+const char *rc_model_head_name(const rc_model *m, int i);
+
+/* Attention maps of the network's own: shape with n = 1, as users see it. */
+typedef struct rc_attention_view {
+    const char *name;
+    rc_shape shape;
+    bool is_int;
+} rc_attention_view;
+
+int rc_model_attention_count(const rc_model *m);
+void rc_model_attention_map(const rc_model *m, int i, rc_attention_view *out);
+/* out[i]: of map i, n images, C-contiguous. */
+rc_status rc_model_attention(rc_model *m, const rc_images *images, void *const *out,
+                             const rc_poll *poll, rc_error *err);
+
+/* ---- training (plan/step.c) ------------------------------------------------------------------ */
 
 /* Loss parts, in order: name i is rc_model_loss_name(m, i), the last is "total". */
 int rc_model_loss_count(const rc_model *m);

@@ -6,7 +6,7 @@
  *     memory.c   lifetimes -> offsets in one arena
  *     run.c      arena, pointers, packed weights; the list walked
  *     freeze.c   parameters that training leaves alone
- *     feed.c     pictures in; evaluate.c embeddings and explanations; step.c training
+ *     feed.c     pictures in; evaluate.c embeddings; explain.c explanations; step.c training
  *     model.c    weights and the cache of plans
  *     describe.c plans in words */
 #ifndef RC_PLAN_H
@@ -24,15 +24,19 @@ typedef enum rc_plan_kind {
     RC_PLAN_EVAL,    /* running statistics, folded batch norms, buffers reused at once */
     RC_PLAN_TRAIN,   /* forward to the named outputs, then backward from their gradients */
     RC_PLAN_LOSS,    /* forward, losses, backward */
-    RC_PLAN_EXPLAIN, /* evaluation forward, gradient of one scalar or vector to one map */
+    RC_PLAN_LOOK,    /* evaluation forward to feature or attention maps */
+    RC_PLAN_EXPLAIN, /* the same to one feature map or several, and the gradient there */
 } rc_plan_kind;
+
+#define RC_EVERY (-2) /* as `map`: the network's attention maps; as `source`: its class heads */
 
 typedef struct rc_plan_spec {
     rc_plan_kind kind;
     int64_t n;
     bool given_planes;   /* planes come from the caller instead of the network */
     bool input_gradient; /* TRAIN: gradient of the images, too */
-    rc_value source, map; /* EXPLAIN: where the gradient starts, and where it is wanted */
+    rc_value source; /* EXPLAIN: where the gradient starts: a value or RC_EVERY */
+    rc_value map;    /* LOOK, EXPLAIN: a value, RC_NONE (Grad-CAM's default) or RC_EVERY */
 } rc_plan_spec;
 
 /* A node as it will run: the graph's, or several fused into one. */
@@ -140,6 +144,8 @@ struct rc_model {
     uint64_t seed, step, current_step;
     rc_plan *plans[RC_PLAN_CACHE];
     uint64_t clock;
+    rc_value *heads;  /* logits that an identity loss reads, in the order of outputs */
+    int32_t n_heads;
     bool profile;     /* time every step */
     rc_plan *ran;     /* the plan whose outputs may be read */
     bool can_backward;
@@ -179,6 +185,11 @@ rc_status rc_model_need_gradients(rc_model *m, rc_error *err); /* allocated, not
 rc_status rc_plan_ready(rc_model *m, rc_plan *p, rc_error *err); /* arena, pointers, packing */
 void *rc_plan_value(const rc_plan *p, rc_value v); /* NULL: not in this plan's memory */
 bool rc_plan_trains(const rc_plan *p);
+static inline bool
+rc_plan_forward_only(const rc_plan *p)
+{
+    return p->spec.kind == RC_PLAN_EVAL || p->spec.kind == RC_PLAN_LOOK;
+}
 /* A plan for this call, ready, with images (and planes, or NULL) in place. */
 rc_status rc_prepare(rc_model *m, const rc_plan_spec *spec, const rc_images *images,
                      const int64_t *planes, rc_plan **out, rc_error *err);
@@ -186,6 +197,9 @@ rc_status rc_prepare(rc_model *m, const rc_plan_spec *spec, const rc_images *ima
 bool rc_asked_to_stop(const rc_poll *poll, double *last);
 rc_status rc_run_steps(const rc_model *m, rc_plan *p, int32_t from, int32_t to,
                        const rc_poll *poll);
+/* explain.c: what a LOOK or EXPLAIN plan keeps for its caller */
+bool rc_explain_is_map(const rc_model *m, const rc_plan_spec *spec, rc_value v);
+bool rc_explain_is_source(const rc_model *m, const rc_plan_spec *spec, rc_value v);
 /* feed.c */
 rc_status rc_check_images(const rc_model *m, const rc_images *images, bool may_be_empty,
                           rc_error *err);

@@ -222,7 +222,7 @@ conv_forward_step(rc_model *m, rc_plan *p, rc_step *step, const rc_conv_kernel *
         .norm_eps = u->norm_eps,
     };
     step->conv.packed = kernel->packed_size(&step->conv.shape);
-    if (p->spec.kind == RC_PLAN_EVAL && step->conv.packed) {
+    if (rc_plan_forward_only(p) && step->conv.packed) {
         int32_t packed = packed_for(m, u, &step->conv);
         if (packed < 0) {
             return rc_fail(err, RC_MEMORY, "out of memory for packed weights");

@@ -22,6 +22,7 @@
     X(cpu) \
     X(data) \
     X(eval) \
+    X(explain) \
     X(io) \
     X(network) \
     X(optim) \

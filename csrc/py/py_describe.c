@@ -12,26 +12,16 @@ value_name(const rc_graph *g, rc_value value)
     if (value == RC_NONE) {
         return Py_NewRef(Py_None);
     }
+    char text[RC_NAME];
+    if (rc_graph_value_name(g, value, text)) {
+        return PyUnicode_FromString(text);
+    }
     const rc_value_info *v = &g->values[value];
-    if (v->name[0]) {
-        return PyUnicode_FromString(v->name);
-    }
-    if (v->kind == RC_VALUE_STATE) {
-        return PyUnicode_FromString(g->states[v->index].name);
-    }
     if (v->kind == RC_VALUE_INPUT) {
         return PyUnicode_FromString(value == g->images ? "images"
                                     : value == g->labels ? "labels" : "input");
     }
-    const rc_node *node = &g->nodes[v->index];
-    for (int i = 0; i < node->n_in; i++) {
-        const rc_value_info *in = node->in[i] == RC_NONE ? NULL : &g->values[node->in[i]];
-        if (in && in->kind == RC_VALUE_STATE) {
-            const char *name = g->states[in->index].name, *dot = strrchr(name, '.');
-            return PyUnicode_FromStringAndSize(name, dot ? dot - name : (Py_ssize_t)strlen(name));
-        }
-    }
-    return PyUnicode_FromFormat("%s_%d", rc_op_table[node->op]->name, (int)v->index);
+    return PyUnicode_FromFormat("%s_%d", rc_op_table[g->nodes[v->index].op]->name, (int)v->index);
 }
 
 static PyObject *

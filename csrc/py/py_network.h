@@ -1,6 +1,7 @@
 /* What the files of reidc._core.Network share (py_network.c: the type; py_run.c: embed, forward,
- * backward, loss, train_step; py_images.c: arguments; py_state.c: weights; py_describe.c: what
- * it is; py_optim.c: optimisers on it; py_graph.c: networks from the Python builder). */
+ * backward, loss, train_step; py_explain.c: grad_cam, attention; py_images.c: arguments;
+ * py_state.c: weights; py_describe.c: what it is; py_optim.c: optimisers on it; py_graph.c:
+ * networks from the Python builder). */
 #ifndef RC_PY_NETWORK_H
 #define RC_PY_NETWORK_H
 
@@ -34,7 +35,7 @@ void rc_py_model_leave(rc_py_model *m);
  *     rc_py_poll poll = rc_py_poll_begin();            lets go of the interpreter lock
  *     status = rc_model_…(…, &poll.poll, &err);
  *     rc_py_poll_end(&poll)                            takes it again
- * then RC_PY_FAILED(status). `poll` must stay where it is in between. */
+ * then rc_py_failed(status, &err). `poll` must stay where it is in between. */
 typedef struct rc_py_poll {
     rc_poll poll;
     PyThreadState *state;
@@ -42,6 +43,16 @@ typedef struct rc_py_poll {
 
 void rc_py_poll_begin(rc_py_poll *poll);
 void rc_py_poll_end(rc_py_poll *poll);
+
+/* Whether a run has failed; its exception is set: the core's, or a signal handler's. */
+static inline bool
+rc_py_failed(rc_status status, const rc_error *err)
+{
+    if (status != RC_OK) {
+        rc_py_raise(status, err);
+    }
+    return PyErr_Occurred() != NULL;
+}
 
 typedef struct rc_py_network {
     PyObject_HEAD
@@ -92,7 +103,8 @@ rc_py_real(const rc_model_info *info)
 
 /* ---- methods, named in the type's table (py_network.c) ---------------------------------------- */
 #define RC_PY_NETWORK_METHODS(X) /* how it is called, name, signature and documentation */       \
-    RC_PY_RUN_METHODS(X) RC_PY_STATE_METHODS(X) RC_PY_DESCRIBE_METHODS(X)
+    RC_PY_RUN_METHODS(X) RC_PY_EXPLAIN_METHODS(X) RC_PY_STATE_METHODS(X)                         \
+    RC_PY_DESCRIBE_METHODS(X)
 
 #define RC_PY_RUN_METHODS(X)                                                                     \
     X(KEYWORDS, embed,                                                                           \
@@ -113,13 +125,6 @@ rc_py_real(const rc_model_info *info)
       "gradients: {output name: float32 array of the output's shape}; outputs left out have\n"   \
       "none. input_gradient: return d/d images, float32 N×3×height×width, else None. It may be\n"\
       "called once per forward. ValueError: no training forward, unknown name, shape.")          \
-    X(KEYWORDS, explain,                                                                         \
-      "explain($self, images, layer, output, gradient)\n--\n\n"                                   \
-      "A feature map and the gradient that reaches it: (map, gradient), float32 N×C×h×w.\n\n"    \
-      "In evaluation mode (running statistics, no dropout). layer: the name of a feature map,\n"  \
-      "such as 'backbone.layer4'. output: the name of an output, training ones included;\n"     \
-      "gradient: float32 of its shape, where the way back starts. The network stays as it is.\n" \
-      "ValueError: unknown layer or output, another shape.")                                     \
     X(KEYWORDS, loss,                                                                            \
       "loss($self, images, labels, *, planes=None)\n--\n\n"                                      \
       "Training forward, the network's loss and backward: a dict of floats, `total` and its\n"   \
@@ -131,6 +136,50 @@ rc_py_real(const rc_model_info *info)
       "zero_grad, loss and step in one call; returns loss's dict. gradients() is empty\n"        \
       "afterwards. optimizer: one made for this network. ema: a reidc.EMA of this network,\n"    \
       "which is updated in the same step; all of it happens, or (Ctrl-C) nothing.")
+
+#define RC_PY_EXPLAIN_METHODS(X)                                                                 \
+    X(KEYWORDS, grad_cam,                                                                        \
+      "grad_cam($self, images, target=None, layer=None, *, head=None, method='gradcam')\n--\n\n" \
+      "Where a score comes from: float32 N×height×width, each map in [0, 1].\n\n"                \
+      "Evaluation mode; any number of images, as embed takes them; the network stays as it\n"    \
+      "is. target, the score y: None, the logit of the best class (argmax of the mean over\n"    \
+      "heads); an integer or N of them, the logit of that class, before softmax; floats, D or\n" \
+      "N×D, the cosine of the embedding (not mirrored) and this reference; 'norm', half the\n"   \
+      "squared length of the embedding. layer, the map A that is looked at: a name of\n"         \
+      "layers(); None: the page's (MFA: its branches' maps, added up before they are scaled).\n" \
+      "head: the logits of one head, a name of heads(), instead of the mean over heads. M =\n"   \
+      "relu(sum over k of w_k A_k), w_k the mean over positions of dy/dA_k, becomes (M -\n"      \
+      "min)/max(max - min, 1e-8), so a flat map is zero, and so is the map of a layer that y\n"  \
+      "does not depend on; then bilinear to the network's size (half-pixel centres).\n"          \
+      "method='activation': M = sum over k of A_k², divided by its length; target, head\n"       \
+      "unused.\n\n"                                                                              \
+      "TypeError: another dtype, another kind of target. ValueError: unknown layer or head,\n"   \
+      "class out of range, a reference of another size, NaN or all zero, no classifier.")        \
+    X(KEYWORDS, attention,                                                                       \
+      "attention($self, images)\n--\n\n"                                                         \
+      "The network's own attention maps in evaluation mode: a dict of float32 arrays by\n"       \
+      "module.\n\n"                                                                              \
+      "MBGN: att{s} N×h×w, and planes int64 N×4, the rows at which its parts 2 to 5 begin.\n"    \
+      "MFA: cpaa.{L}.channel N×C×C, cpaa.{L}.point N×T×T. HAMR: sam{s} or sam N×h×w, cam or\n"   \
+      "cam{s} N×C. MGAF: {branch}.attention N×T×T. FSAC: backbone.layer{L}.{j}.conv2 N×4×T×T,\n" \
+      "by head, and eca1 to eca5 N×C. T = h·w positions, row by row; row i of a T×T map is\n"    \
+      "the position that looks. A network without attention gives an empty dict. images: any\n"  \
+      "number, as embed takes them.")                                                            \
+    X(KEYWORDS, explain,                                                                         \
+      "explain($self, images, layer, output, gradient)\n--\n\n"                                   \
+      "A feature map and the gradient that reaches it: (map, gradient), float32 N×C×h×w.\n\n"    \
+      "For scores of your own; grad_cam has the usual ones. In evaluation mode (running\n"       \
+      "statistics, no dropout). layer: a name of layers(). output: the name of an output,\n"     \
+      "training ones included; gradient: float32 of its shape, where the way back starts. The\n" \
+      "network stays as it is. ValueError: unknown layer or output, another shape.")             \
+    X(NOARGS, layers,                                                                            \
+      "layers($self)\n--\n\n"                                                                    \
+      "Feature maps by name, for grad_cam and explain: {name: (C, h, w)}, in the order in which\n"\
+      "they are computed. A map is called as on the network's page, or as the layer whose\n"     \
+      "parameters made it ('backbone.layer4.2.bn3').")                                           \
+    X(NOARGS, heads,                                                                             \
+      "heads($self)\n--\n\n"                                                                     \
+      "Names of the outputs that are logits of the identities, for grad_cam's head.")
 
 #define RC_PY_STATE_METHODS(X)                                                                   \
     X(NOARGS, state_dict,                                                                        \

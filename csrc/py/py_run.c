@@ -7,16 +7,6 @@
 
 #include "py/py_optim.h"
 
-/* A failed run's exception: the core's, or the one a signal handler has raised. */
-static bool
-failed(rc_status status, const rc_error *err)
-{
-    if (status != RC_OK) {
-        rc_py_raise(status, err);
-    }
-    return PyErr_Occurred() != NULL;
-}
-
 /* ---- embed ------------------------------------------------------------------------------------- */
 
 static PyObject *
@@ -35,7 +25,7 @@ run_embed(rc_py_model *m, const rc_images *images, bool flip, bool normalize, in
                                       &poll.poll, &err);
     rc_py_poll_end(&poll);
     m->pending = 0;
-    if (failed(status, &err)) {
+    if (rc_py_failed(status, &err)) {
         Py_CLEAR(out);
     }
     return (PyObject *)out;
@@ -172,7 +162,7 @@ rc_py_network_forward(PyObject *self, PyObject *args, PyObject *kw)
                                                 planes ? PyArray_DATA(planes) : NULL, &poll.poll,
                                                 &err);
             rc_py_poll_end(&poll);
-            bool bad = failed(status, &err);
+            bool bad = rc_py_failed(status, &err);
             m->pending = training && !bad ? in.images.n : 0;
             result = bad ? NULL : collect_outputs(m->model, training != 0);
         }
@@ -299,7 +289,7 @@ run_backward(rc_py_model *m, PyObject *dict, bool input_gradient)
                                              &err);
         rc_py_poll_end(&poll);
         m->pending = 0;
-        bad = failed(status, &err);
+        bad = rc_py_failed(status, &err);
     }
     for (int i = 0; i < n; i++) {
         Py_XDECREF(arrays[i]);
@@ -332,95 +322,6 @@ rc_py_network_backward(PyObject *self, PyObject *args, PyObject *kw)
         rc_py_model_leave(m);
     }
     Py_XDECREF(dict);
-    return result;
-}
-
-/* ---- explain -------------------------------------------------------------------------------------- */
-
-/* The shape of an output for a batch of n; false: there is none of that name. */
-static bool
-output_shape(rc_model *model, const char *name, int64_t n, rc_shape *shape)
-{
-    for (int training = 0; training < 2; training++) {
-        for (int i = 0; i < rc_model_output_count(model, training != 0); i++) {
-            rc_output_view view;
-            rc_model_output(model, training != 0, i, &view);
-            if (!strcmp(view.name, name)) {
-                *shape = view.shape;
-                shape->d[0] = n;
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-static PyObject *
-run_explain(rc_py_model *m, const rc_images *images, const char *layer, const char *output,
-            PyArrayObject *gradient)
-{
-    const rc_model_info *info = rc_model_get_info(m->model);
-    rc_error err = {0};
-    rc_shape shape;
-    rc_status status = rc_model_explain(m->model, images, layer, output, NULL, &shape, NULL, NULL,
-                                        NULL, &err); /* asks for the shape */
-    if (status != RC_OK) {
-        return rc_py_raise(status, &err);
-    }
-    npy_intp d[RC_MAX_RANK];
-    for (int i = 0; i < shape.rank; i++) {
-        d[i] = shape.d[i];
-    }
-    PyArrayObject *map = rc_py_new_array(shape.rank, d, rc_py_real(info));  /* new */
-    PyArrayObject *back = rc_py_new_array(shape.rank, d, rc_py_real(info)); /* new */
-    PyObject *result = NULL;
-    if (map && back) {
-        rc_py_poll poll;
-        rc_py_poll_begin(&poll);
-        status = rc_model_explain(m->model, images, layer, output, PyArray_DATA(gradient), &shape,
-                                  PyArray_DATA(map), PyArray_DATA(back), &poll.poll, &err);
-        rc_py_poll_end(&poll);
-        result = failed(status, &err) ? NULL : PyTuple_Pack(2, map, back);
-    }
-    Py_XDECREF(map);
-    Py_XDECREF(back);
-    return result;
-}
-
-PyObject *
-rc_py_network_explain(PyObject *self, PyObject *args, PyObject *kw)
-{
-    static char *names[] = {"images", "layer", "output", "gradient", NULL};
-    PyObject *object, *gradient_object, *result = NULL;
-    const char *layer, *output;
-    rc_py_model *m = rc_py_network_get(self);
-    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "OssO:explain", names, &object, &layer,
-                                           &output, &gradient_object)) {
-        return NULL;
-    }
-    const rc_model_info *info = rc_model_get_info(m->model);
-    rc_py_images in;
-    rc_shape shape;
-    if (rc_py_images_get(object, info, true, &in) < 0) {
-        return NULL;
-    }
-    PyArrayObject *gradient = NULL;
-    if (!output_shape(m->model, output, in.images.n, &shape)) {
-        rc_py_fail(RC_ARGUMENT, "output: no output is called '%.60s'", output);
-    } else {
-        gradient = rc_py_array_real(gradient_object, "gradient", shape.rank,
-                                    info->is_double); /* new */
-    }
-    if (gradient && PyArray_SIZE(gradient) != rc_shape_count(&shape)) {
-        char text[64];
-        rc_py_fail(RC_ARGUMENT, "gradient: expected the shape of '%.40s', %s", output,
-                   rc_shape_text(&shape, text));
-    } else if (gradient && rc_py_model_enter(m) == 0) {
-        result = run_explain(m, &in.images, layer, output, gradient);
-        rc_py_model_leave(m);
-    }
-    Py_XDECREF(gradient);
-    Py_DECREF(in.array);
     return result;
 }
 
@@ -471,7 +372,7 @@ run_loss(rc_py_model *m, PyObject *images_object, PyObject *labels_object,
                            : rc_model_loss(m->model, &in.images, l, p, parts, &poll.poll, &err);
         rc_py_poll_end(&poll);
         m->pending = 0;
-        result = failed(status, &err) ? NULL : parts_dict(m->model, parts);
+        result = rc_py_failed(status, &err) ? NULL : parts_dict(m->model, parts);
         rc_py_model_leave(m);
     }
     Py_XDECREF(planes);

@@ -322,3 +322,24 @@ wrong("relative_attention", {"groups": 4, "scale": 1.0}, [Q, Q, Q, (5, 3), (3, 3
       ["4 equal heads", "6"])
 wrong("relative_attention", {"groups": 0, "scale": 1.0}, [Q, Q, Q, (5, 3), (3, 3)], "groups")
 wrong("relative_attention", {"groups": 2, "scale": 0.0}, [Q, Q, Q, (5, 3), (3, 3)], "scale")
+
+
+def ref_relative_attention_map(x, attrs, training):
+    """Row i of a head's A: what the head's output at i is for values that are 1 at one key."""
+    q, k, _, rel_h, rel_w = x
+    n, c, h, w = q.shape
+    heads, t = attrs["groups"], h * w
+    a = np.zeros((n, heads, t, t))
+    for j in range(t):
+        v = np.zeros((n, c, t))
+        v[..., j] = 1
+        y = ref_relative_attention([q, k, v.reshape(q.shape), rel_h, rel_w], attrs, training)
+        a[..., j] = y.reshape(n, heads, c // heads, t)[:, :, 0]
+    return a.reshape(n, heads * t, t)
+
+
+for n, heads, d, h, w, scale in ((2, 2, 3, 3, 2, 0.6), (1, 1, 2, 2, 3, -1.5), (3, 3, 5, 1, 4, 1.0)):
+    case("relative_attention_map", {"groups": heads, "scale": scale},
+         [(n, heads * d, h, w)] * 3 + [(2 * h - 1, d), (2 * w - 1, d)], ref_relative_attention_map,
+         terms=d, label=f"{heads}x{d}")
+wrong("relative_attention_map", ATTENTION, [Q, Q, Q, (3, 3), (3, 3)], ["rel_h", "5x3", "got 3x3"])
