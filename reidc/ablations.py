@@ -229,7 +229,6 @@ def _train(m, dataset, recipe, folder, log, about):
     """Train to the end, test once, write eval.json."""
     import time
 
-    from reidc.evaluation import evaluate
     from reidc.progress import counter
     from reidc.trainer import Trainer
 
@@ -238,12 +237,13 @@ def _train(m, dataset, recipe, folder, log, about):
     trainer.fit(resume=os.path.exists(trainer.checkpoint))
     start = time.monotonic()
     with counter("test") as progress:
-        result = evaluate(m, dataset, progress=progress)
+        result = trainer.test(progress=progress)
     training = sum(row["seconds"] for row in trainer.history)
     result.provenance["ablation"] = {**about, "training_seconds": round(training, 1),
                                      "seconds": round(training + time.monotonic() - start, 1)}
     result.save(os.path.join(folder, "eval.json"))
-    m.save(trainer.checkpoint)  # without the optimiser, two thirds of it: the run is done
+    if trainer.ema is None:  # the run is done: the optimiser is two thirds of its checkpoint
+        m.save(trainer.checkpoint)
 
 
 def _left(ablation, queue, costs):
