@@ -191,11 +191,11 @@ def test_rows_that_coincide_run_once(whole):
 def test_stopped_within_a_row_and_gone_on_with(data, whole, tmp_path, monkeypatch):
     steps, own = [0], reidc.Network.train_step
 
-    def train_step(self, *arguments):
+    def train_step(self, *arguments, **options):
         steps[0] += 1
         if steps[0] == 4:  # within the second row: one has three steps
             os.kill(os.getpid(), signal.SIGINT)
-        return own(self, *arguments)
+        return own(self, *arguments, **options)
 
     monkeypatch.setattr(reidc.MBGN, "train_step", train_step)
     with pytest.raises(KeyboardInterrupt):
@@ -219,7 +219,7 @@ def test_finished_rows_are_passed_over_and_more_seeds_go_on(data, whole, tmp_pat
 
     shutil.copytree(whole[1], tmp_path / "again")
 
-    def train_step(self, *arguments):
+    def train_step(self, *arguments, **options):
         raise AssertionError("trained again")
 
     with monkeypatch.context() as patch:
