@@ -13,6 +13,7 @@ _NAMES = {  # name: the module that has it
     "Augment": "augment",
     "Loader": "loader",
     "compute_distance_matrix": "evaluation",
+    "compare": "comparison",
     "evaluate": "evaluation",
     "evaluate_rank": "evaluation",
     "Graph": "graph",
@@ -43,6 +44,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # what type checkers and editors read; never runs
     from reidc import ablations, datasets, losses, plot, recipes, schedules  # noqa: F401
     from reidc.augment import Augment  # noqa: F401
+    from reidc.comparison import compare  # noqa: F401
     from reidc.evaluation import (  # noqa: F401
         compute_distance_matrix, evaluate, evaluate_rank,
     )

@@ -1,4 +1,4 @@
-"""The command line: `reidc demo | train | eval | embed | info | ablate`.
+"""The command line: `reidc demo | train | eval | compare | embed | info | ablate`.
 
 Here are the words: options, their help, and what is said when something fails. Each command is a
 function in `reidc.commands`, imported when it runs, so that `--help` answers at once. Exit status:
@@ -72,6 +72,15 @@ def _positive(text):
     return value
 
 
+def _validation(text):
+    """A share or a number of identities; words are refused by the recipe."""
+    value = plain_value(text)
+    if value is True or isinstance(value, (int, float)):
+        return value
+    raise argparse.ArgumentTypeError(f"expected a share as 0.1 or a number of identities, got "
+                                     f"{text!r}")
+
+
 def _network_options(parser, default_system):
     group = parser.add_argument_group("network")
     group.add_argument("--system", metavar="NAME", default=default_system,
@@ -86,7 +95,7 @@ def _network_options(parser, default_system):
     return group
 
 
-def _data_options(parser, required):
+def _data_options(parser, required, training=False):
     group = parser.add_argument_group("data")
     group.add_argument("--data", required=required, metavar="SPEC", help="see below")
     group.add_argument("--columns", type=_pairs, metavar="path=…,pid=…",
@@ -96,8 +105,16 @@ def _data_options(parser, required):
                             "val_query, val_gallery")
     group.add_argument("--train-splits", type=_words, metavar="SPLIT,…",
                        help="a table's splits to train on (default: train)")
-    group.add_argument("--validation", action=argparse.BooleanOptionalAction, default=None,
-                       help="test on a table's val_query and val_gallery")
+    if training:
+        parser.set_defaults(validation=None)
+        group.add_argument("--validation", type=_validation, nargs="?", const=True,
+                           dest="hold_out", metavar="SHARE",
+                           help="choose the epoch on this share (0.1) or number of the training "
+                                "identities, which are not trained on; without a value on a "
+                                "table's val_query and val_gallery")
+    else:
+        group.add_argument("--validation", action=argparse.BooleanOptionalAction, default=None,
+                           help="test on a table's val_query and val_gallery")
     group.add_argument("--test-share", type=float, metavar="SHARE",
                        help="identities to test where the data has no splits (default: 0.5)")
     group.add_argument("--no-cameras", action="store_true",
@@ -141,13 +158,26 @@ def _train(commands):
     p.add_argument("--epochs", type=_positive, metavar="N", help="in place of the recipe's")
     p.add_argument("--seed", type=int, metavar="N",
                    help="of the initial weights and of the recipe")
-    _data_options(p, False)
+    p.add_argument("--seeds", type=_positive, metavar="COUNT",
+                   help="so many runs, with seeds that follow each other, in RUN/seed0, …")
+    _data_options(p, False, training=True)
     group = _network_options(p, None)
     group.add_argument("--pretrained", metavar="FILE",
                        help="a ResNet's weights for the backbone (.safetensors, .npz, .pth) or a "
                             "hub id")
     p.add_argument("--no-test", action="store_true", help="do not test before and after")
     _common(p)
+
+
+def _compare(commands):
+    p = commands.add_parser(
+        "compare", help="mean and spread of runs over their seeds",
+        description="Tells runs apart by everything but the seed and prints, for each group, mean\n"
+        "and sample standard deviation of what the tests found.")
+    p.add_argument("runs", nargs="+", metavar="RUN",
+                   help="folder of a run, or a folder that holds runs")
+    p.add_argument("--json", metavar="FILE", help="write the numbers, too")
+    p.add_argument("--traceback", action="store_true", help="show where an error happened")
 
 
 def _eval(commands):
@@ -235,7 +265,7 @@ def make_parser():
         prog="reidc", description="Person re-identification networks with a C core.")
     parser.add_argument("--version", action="version", version=f"reidc {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
-    for add in (_demo, _train, _eval, _embed, _info, _ablate):
+    for add in (_demo, _train, _eval, _compare, _embed, _info, _ablate):
         add(commands)
     return parser
 
@@ -267,7 +297,8 @@ def run(argv=None):
         return stop.code
     if arguments.command is None:
         parser.print_usage(sys.stderr)
-        _say("error: which command? One of demo, train, eval, embed, info, ablate")
+        _say("error: which command? One of demo, train, eval, compare, embed, info, "
+             "ablate")
         return 2
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal without × shows ? in its place

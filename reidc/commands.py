@@ -9,7 +9,7 @@ import os
 import sys
 
 from reidc._core import ArgumentError, ArgumentTypeError, FileError, FileMissingError
-from reidc.cli import Stopped, UsageError, plain_value
+from reidc.cli import UsageError, plain_value
 
 RUN_FILE = "run.json"
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -129,10 +129,12 @@ def _build(system, classes, settings, **more):
 
 def checkpoint_of(path):
     """The file of a run's folder, or the file itself."""
-    from reidc.trainer import CHECKPOINT
+    from reidc.trainer import BEST, CHECKPOINT
 
     if os.path.isdir(path):
-        inner = os.path.join(path, CHECKPOINT)
+        best, inner = os.path.join(path, BEST), os.path.join(path, CHECKPOINT)
+        if os.path.isfile(best):  # the epoch that the run's validation chose
+            return best
         if not os.path.isfile(inner):
             raise FileMissingError(f"{path}: expected a run with {CHECKPOINT}, it has none")
         return inner
@@ -164,119 +166,6 @@ def _test(m, data, **options):
 
 def _has_test(data):
     return len(data.query) > 0 and len(data.gallery) > 0
-
-
-# ---- train -----------------------------------------------------------------------------------
-
-
-def train(arguments):
-    """`reidc train`."""
-    from reidc.progress import counter
-    from reidc.trainer import Trainer
-
-    checkpoint = os.path.join(arguments.out, "last.safetensors")
-    if arguments.resume:
-        m, data, recipe = _resumed(arguments, checkpoint)
-    else:
-        if os.path.exists(checkpoint):
-            raise FileError(f"{arguments.out} holds a run already: go on with --resume, or choose "
-                            "another --out")
-        m, data, recipe = _fresh(arguments)
-    print(f"{data}\n{m}", flush=True)
-    trainer = Trainer(m, data, recipe, arguments.out)
-    tested = _has_test(data) and not arguments.no_test
-    if tested and not arguments.resume:
-        before = _test(m, data)
-        _note(f"before training: mAP {before.mAP:.4f}, rank-1 {before.rank(1):.4f}")
-    try:
-        trainer.fit(arguments.epochs, resume=arguments.resume)
-    except KeyboardInterrupt:
-        raise Stopped(f"stopped; the run is kept: go on with  reidc train --out {arguments.out} "
-                      "--resume") from None
-    if tested:
-        with counter("test") as progress:
-            result = trainer.test(progress=progress)
-        result.save(os.path.join(arguments.out, "eval.json"))
-        print(result)
-    print(f"written: {trainer.checkpoint}")
-
-
-def _fresh(arguments):
-    from reidc import recipes
-    from reidc._files import write_atomic
-    from reidc.networks import SYSTEMS
-    from reidc.weights import load_pretrained, resolve_pretrained
-
-    if not arguments.data:
-        raise UsageError("train: --data is missing (`reidc train --help` says what it takes)")
-    recipe = _recipe(arguments, recipes)
-    system = (arguments.system or recipe["system"]).lower()
-    if system not in SYSTEMS:
-        raise UsageError(f"--system: expected one of {', '.join(SYSTEMS)}, got {system!r}")
-    settings = {**(recipe["options"] if system == recipe["system"] else {}),
-                **network_settings(arguments)}
-    pretrained = arguments.pretrained and resolve_pretrained(arguments.pretrained)
-    kept = data_settings(arguments)
-    data = open_data(kept)
-    m = _build(system, data.num_classes, settings, seed=recipe["seed"], threads=arguments.threads)
-    if pretrained:
-        report = str(load_pretrained(m, pretrained))
-        _note("\n".join(line for line in report.splitlines() if line.split()[0] != "loaded"))
-    os.makedirs(arguments.out, exist_ok=True)
-    if pretrained:
-        with write_atomic(os.path.join(arguments.out, "pretrained.txt")) as file:
-            file.write(report.encode() + b"\n")
-    with write_atomic(os.path.join(arguments.out, RUN_FILE)) as file:
-        file.write(json.dumps({"data": kept, "system": system, "options": settings,
-                               "pretrained": arguments.pretrained}, indent=1).encode() + b"\n")
-    return m, data, recipe
-
-
-def _recipe(arguments, recipes):
-    from reidc.networks import SYSTEMS
-
-    system = (arguments.system or "mbgn").lower()
-    fitting = [name for name in recipes.names() if recipes.get(name)["system"] == system
-               and name.endswith("market1501")]
-    if system in SYSTEMS and not arguments.recipe and not fitting:
-        raise UsageError(f"--recipe: {system} has none of its own; name one of "
-                         f"{', '.join(recipes.names())}")
-    try:
-        recipe = recipes.get(arguments.recipe or (fitting or ["mbgn-market1501"])[0])
-        for key, value in arguments.settings:
-            recipe.set(key, value)
-        for key in ("seed", "epochs"):
-            if getattr(arguments, key) is not None:
-                recipe.set(key, getattr(arguments, key))
-        recipe.check()
-    except (ValueError, TypeError) as error:
-        raise UsageError(str(error)) from None
-    return recipe
-
-
-def _resumed(arguments, checkpoint):
-    from reidc import recipes
-    from reidc.networks import load
-    from reidc.trainer import saved_recipe
-
-    given = [flag for flag, value in [
-        ("--system", arguments.system), ("--recipe", arguments.recipe),
-        ("--set", arguments.settings), ("--seed", arguments.seed),
-        ("--pretrained", arguments.pretrained), ("--option", arguments.option),
-        ("--height", arguments.height), ("--width", arguments.width),
-        ("--backbone", arguments.backbone), ("--width-multiplier", arguments.width_multiplier),
-    ] if value not in (None, [])]
-    if given:
-        raise UsageError(f"--resume goes on with the run's own settings; leave out "
-                         f"{', '.join(given)} (--epochs, --threads and --data may be given)")
-    if not os.path.isfile(checkpoint):
-        raise FileMissingError(f"--resume: no checkpoint in {arguments.out}")
-    recipe = recipes.get(saved_recipe(checkpoint))
-    kept = data_settings(arguments) if arguments.data else \
-        _run_settings(arguments.out).get("data")
-    if not kept:
-        raise UsageError(f"--resume: {arguments.out} has no {RUN_FILE}; say --data")
-    return load(checkpoint, threads=arguments.threads), open_data(kept), recipe
 
 
 # ---- eval, embed -----------------------------------------------------------------------------
@@ -428,6 +317,27 @@ def info(arguments):
         print("memory: " + ", ".join(f"{key} {_bytes(value)}" for key, value in memory.items()))
     else:
         print(m.summary())
+
+
+def train(arguments):
+    """`reidc train`."""
+    from reidc.train_command import run
+
+    return run(arguments)
+
+
+def compare(arguments):
+    """`reidc compare`."""
+    from reidc._files import write_atomic
+    from reidc.comparison import compare as compared
+    from reidc.comparison import table
+
+    result = compared(arguments.runs)
+    print(table(result))
+    if arguments.json:
+        with write_atomic(arguments.json) as file:
+            file.write(json.dumps(result, indent=1).encode() + b"\n")
+        print(f"written: {arguments.json}")
 
 
 def demo(arguments):

@@ -5,6 +5,7 @@
     Table(csv, images)    a CSV file beside a folder or a zip
     Arrays(images, pids)  NumPy arrays
     Synthetic(...)        drawn by the package, no files
+    hold_out(dataset, validation, seed)   identities set aside to choose an epoch by
 
 Each has `.train`, `.query`, `.gallery` (`reidc.splits.Split`: pids, camids, paths or images,
 `batch(indices)`), `.num_classes`, and `.notes`, sentences about what was seen in the data. Junk has
@@ -33,11 +34,15 @@ def __getattr__(name):
         from reidc.synthetic import Synthetic
 
         return Synthetic
+    if name == "hold_out":
+        from reidc.hold_out import hold_out
+
+        return hold_out
     raise AttributeError(f"module 'reidc.datasets' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted([*globals(), "Synthetic"])
+    return sorted([*globals(), "Synthetic", "hold_out"])
 
 
 class Dataset:
@@ -116,12 +121,13 @@ def _seed(value):
 def _divide(pids, camids, test, seed):
     """(train, query, gallery) rows, and the tested ids of one camera only.
 
-    `test` of the identities, chosen by the seed, are tested: the first picture of each in each
+    `test` of the identities (a share, or how many, an int), chosen by the seed, are tested: the first picture of each in each
     camera is a query, the rest gallery; ids of one camera (of one picture, where there are no
     cameras) go to the gallery whole. Junk goes to the gallery, too."""
     known = np.unique(pids[pids != -1])
     order = _core._split_permutation(len(known), seed)
-    tested = set(known[order[:round(test * len(known))]].tolist())
+    count = test if isinstance(test, int) else round(test * len(known))
+    tested = set(known[order[:count]].tolist())
     places = {}
     for i, pid in enumerate(pids.tolist()):
         if pid in tested:
@@ -344,6 +350,7 @@ class Table(Dataset):
         the validation identities back for a final model.
     validation: True: val_query and val_gallery are `.query` and `.gallery`; False: query and
         gallery are; None: query and gallery if the table has them, else the validation ones.
+        `.validation` has val_query and val_gallery as `.query` and `.gallery`, None without them.
     memory: bytes of decoded pictures kept in memory.
 
     Identities that are not all whole numbers, and cameras that are not, are numbered in sorted
@@ -379,6 +386,14 @@ class Table(Dataset):
         for split, indices in zip(NAMES, rows):
             self._set(split, split, indices, store, pids, camids, reader.paths)
         self._note_queries()
+        self.validation = None
+        words = np.array([] if roles is None else roles)
+        if all((words == name).any() for name in ("val_query", "val_gallery")):
+            self.validation = Dataset()
+            self.validation.name = f"{self.name} validation"
+            for split in NAMES:  # nothing to train on
+                self.validation._set(split, split, np.flatnonzero(words == f"val_{split}"), store,
+                                     pids, camids, reader.paths)
 
     def _read(self, wanted, splits):
         """Lists of path, pid, camid, split, each as words; None for the optional two."""

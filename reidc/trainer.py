@@ -14,15 +14,16 @@ import time
 from contextlib import nullcontext
 
 from reidc import recipes
-from reidc._core import ArgumentError, FileError, FileMissingError, UnsupportedError
+from reidc._core import ArgumentError, FileError, FileMissingError
 from reidc._files import write_atomic
 from reidc.augment import Augment
 from reidc.evaluation import evaluate
+from reidc.hold_out import hold_out
 from reidc.loader import Loader
 from reidc.optim import EMA, SGD, Adam, AdamW
 from reidc.progress import Progress, counter, duration
 
-CHECKPOINT = "last.safetensors"
+CHECKPOINT, BEST = "last.safetensors", "best.safetensors"
 
 
 def make_optimizer(m, settings, clip_norm=None):
@@ -43,29 +44,46 @@ class Trainer:
     `metrics.csv` and `metrics.jsonl` (a line an epoch), `last.safetensors` (the network, which
     `reidc.load` reads, with the optimiser and the place in the epoch), each whole or not at all.
     evaluate_every (recipe): test on query and gallery every so many epochs, 0: never here.
+    validation: identities to choose an epoch by, never those of the test: a share (0.1) or a number
+    of the training identities, which the recipe's seed takes out of the training set
+    (`reidc.datasets.hold_out` does it beforehand and says how many classes are left), True for
+    the data set's own, or a data set with query and gallery; None: the recipe's. Every
+    `evaluate_every` epochs it is tested, the first epoch of the highest mAP is kept in
+    `best.safetensors`, and `test()` uses it.
     ema (recipe): tests and the network in the checkpoint are the average, `.ema`; `m` itself keeps
     the weights that training goes on from.
 
     `fit()` may be stopped with Ctrl-C: the running step is left before it has changed anything,
     the checkpoint is written, KeyboardInterrupt goes on. `fit(resume=True)` goes on from there to
     the very bits of a run that was never stopped. ValueError: the data set's identities are not
-    the network's classes; FileNotFoundError: nothing to resume.
+    the network's classes (it says how many there are); FileNotFoundError: nothing to resume.
     """
 
-    def __init__(self, m, dataset, recipe, run_dir, *, log=None):
-        self.model, self.dataset = m, dataset
-        self.recipe = recipes.get(recipe)
+    def __init__(self, m, dataset, recipe, run_dir, *, validation=None, log=None):
+        self.model, self.recipe = m, recipes.get(recipe)
+        given = hasattr(validation, "query") and hasattr(validation, "gallery")
+        if validation is not None and not given:
+            self.recipe["validation"] = validation
         self.run_dir = os.fspath(run_dir)
         self._log = log or (lambda line: print(line, file=sys.stderr, flush=True))
         r = self.recipe.check()
-        if r["validation"]:
-            raise UnsupportedError("validation: not supported yet")
+        self.dataset, self.validation, held, hint = dataset, validation, "", ""
+        if given and not r["evaluate_every"]:
+            raise ArgumentError("validation: needs evaluate_every of 1 or more, got 0")
+        if not given and r["validation"]:
+            self.dataset, self.validation = hold_out(dataset, r["validation"], r["seed"])
+            if self.dataset is not dataset:
+                left = self.dataset.train.num_classes
+                held = f", as validation={r['validation']} holds the others out,"
+                hint = (f"; build it with num_classes={left} (reidc.datasets.hold_out gives both "
+                        "sets beforehand)")
         augment = Augment(height=m.height, width=m.width, **r["augment"])
-        self.loader = Loader(dataset.train, r["identities"], r["images"], augment, r["seed"],
+        self.loader = Loader(self.dataset.train, r["identities"], r["images"], augment, r["seed"],
                              once=r["sampler"] == "once", balanced=r["sampler"] == "balanced")
         if m.num_classes and self.loader.num_classes != m.num_classes:
             raise ArgumentError(f"num_classes: the training set has {self.loader.num_classes} "
-                                f"identities, the network {m.num_classes} classes")
+                                f"identities{held or ','} the network {m.num_classes} "
+                                f"classes{hint}")
         self.rate = r.rate()
         self.optimizer = make_optimizer(m, r["optimizer"], r["clip_norm"])
         self.ema = None if r["ema"] is None else EMA(m, r["ema"])
@@ -231,7 +249,9 @@ class Trainer:
         return True
 
     def _test(self):
-        """mAP and the like; None if Ctrl-C stopped it."""
+        """mAP and the like, of the validation where there is one; None if Ctrl-C stopped it."""
+        dataset, prefix = (self.validation, "val_") if self.validation else (self.dataset, "")
+
         def heed(done, total):
             show(done, total)
             if self._stop:
@@ -239,19 +259,44 @@ class Trainer:
 
         try:
             self._busy = self.model.step  # Ctrl-C leaves the running call of the network
-            with counter("test") as show, self._averaged():
-                result = evaluate(self.model, self.dataset, progress=heed)
+            with counter("validation" if prefix else "test") as show, self._averaged():
+                result = evaluate(self.model, dataset, progress=heed)
         except KeyboardInterrupt:
             return None
         finally:
             self._busy = None
-        return {"mAP": result.mAP, "rank1": result.rank(1), "mINP": result.mINP}
+        return {f"{prefix}mAP": result.mAP, f"{prefix}rank1": result.rank(1),
+                f"{prefix}mINP": result.mINP}
+
+    @property
+    def best(self):
+        """The epoch that the validation chose, its dict of the history; None: none was tested."""
+        tested = [row for row in self.history if "val_mAP" in row]
+        return max(tested, key=lambda row: row["val_mAP"], default=None)
+
+    @property
+    def best_checkpoint(self):
+        """The path of the network that the validation chose."""
+        return os.path.join(self.run_dir, BEST)
 
     def test(self, **options):
         """`reidc.evaluate` of what the run has to show, on the data set's query and gallery: the
-        averaged weights where the recipe has `ema`, else the network as it is."""
-        with self._averaged():
-            return evaluate(self.model, self.dataset, **options)
+        epoch that the validation chose, else the averaged weights where the recipe has `ema`,
+        else the network as it is. `provenance` says which."""
+        best = self.best
+        if best:
+            from reidc.weights import read_weights
+
+            m = self.model.copy()
+            m.load_state_dict(read_weights(self.best_checkpoint)[0])
+            result = evaluate(m, self.dataset, **options)
+        else:
+            with self._averaged():
+                result = evaluate(self.model, self.dataset, **options)
+        result.provenance["training"] = {
+            "epoch": best["epoch"] if best else self.loader.epoch, "averaged": bool(self.ema),
+            "chosen on": self.validation.name if best else None}
+        return result
 
     def _finish_epoch(self, epoch, epochs):
         """Test where it is due, write the epoch down; False if it was stopped before that."""
@@ -268,8 +313,14 @@ class Trainer:
             if found is None:
                 return False
             row.update(found)
-            tested = f"  mAP {row['mAP']:.3f}  rank-1 {row['rank1']:.3f}"
+            tested = "".join(f"  {name.replace('_', ' ')} {row[key]:.3f}" for key, name in (
+                ("mAP", "mAP"), ("rank1", "rank-1"), ("val_mAP", "val_mAP"),
+                ("val_rank1", "val_rank-1")) if key in found)
         self.history.append(row)
+        if self.best is row:
+            tested += ", the best"
+            with self._averaged():
+                self.model.save(self.best_checkpoint, header={"reidc.best": json.dumps(row)})
         self._sums, self._tested = _no_sums(), True
         losses = "  ".join(f"{k} {row[k]:.4f}" for k in sums["loss"])
         self._log(f"epoch {epoch + 1:3d}/{epochs}  lr {lr:.2e}  {losses}  "
@@ -325,11 +376,16 @@ def _no_sums():
     return {"batches": 0, "images": 0, "seconds": 0.0, "norm": 0.0, "loss": {}}
 
 
-def saved_recipe(path):
-    """The recipe in a trainer's checkpoint. FileNotFoundError; OSError: no such checkpoint."""
+def saved_place(path):
+    """(recipe, epochs that are trained and tested) of a trainer's checkpoint."""
     from reidc.weights import read_weights
 
-    header = read_weights(path)[1]
-    if "reidc.trainer" not in header:
+    saved = json.loads(read_weights(path)[1].get("reidc.trainer", "null"))
+    if not saved:
         raise FileError(f"{path}: expected a trainer's checkpoint, got a network's")
-    return json.loads(header["reidc.trainer"])["recipe"]
+    return saved["recipe"], saved["loader"]["epoch"] - (not saved["tested"])
+
+
+def saved_recipe(path):
+    """The recipe in a trainer's checkpoint. FileNotFoundError; OSError: no such checkpoint."""
+    return saved_place(path)[0]
