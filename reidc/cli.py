@@ -1,4 +1,4 @@
-"""The command line: `reidc demo | train | eval | compare | embed | info | ablate`.
+"""The command line: `reidc demo | train | eval | compare | embed | cam | info | ablate`.
 
 Here are the words: options, their help, and what is said when something fails. Each command is a
 function in `reidc.commands`, imported when it runs, so that `--help` answers at once. Exit status:
@@ -214,6 +214,24 @@ def _embed(commands):
     _common(p)
 
 
+def _cam(commands):
+    p = commands.add_parser(
+        "cam", help="where a network looks in pictures (Grad-CAM)",
+        description="Writes a PNG for each picture, half picture, half heat map, and maps.npz with "
+        "`maps` (float32 N×height×width, 0 to 1), `paths` and `settings`.")
+    p.add_argument("checkpoint", metavar="RUN_OR_CHECKPOINT")
+    p.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER")
+    p.add_argument("-o", "--output", required=True, metavar="FOLDER")
+    p.add_argument("--target", metavar="CLASS|norm|similar:IMAGE",
+                   help="the score: a class of the training set, the embedding's length, or its "
+                   "likeness to a picture's (default: the best class)")
+    p.add_argument("--layer", metavar="NAME", help="the feature map (default: the system's)")
+    p.add_argument("--head", metavar="NAME", help="one classifier instead of the mean over all")
+    p.add_argument("--method", choices=("gradcam", "activation"), default="gradcam",
+                   help="activation: the map's strength, whatever the score")
+    _common(p)
+
+
 def _info(commands):
     p = commands.add_parser(
         "info", help="this machine, or a network layer by layer",
@@ -265,7 +283,7 @@ def make_parser():
         prog="reidc", description="Person re-identification networks with a C core.")
     parser.add_argument("--version", action="version", version=f"reidc {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
-    for add in (_demo, _train, _eval, _compare, _embed, _info, _ablate):
+    for add in (_demo, _train, _eval, _compare, _embed, _cam, _info, _ablate):
         add(commands)
     return parser
 
@@ -297,7 +315,7 @@ def run(argv=None):
         return stop.code
     if arguments.command is None:
         parser.print_usage(sys.stderr)
-        _say("error: which command? One of demo, train, eval, compare, embed, info, "
+        _say("error: which command? One of demo, train, eval, compare, embed, cam, info, "
              "ablate")
         return 2
     for stream in (sys.stdout, sys.stderr):

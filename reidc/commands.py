@@ -1,5 +1,5 @@
 """What `reidc train`, `eval`, `embed` and `info` do; `demo` is in `reidc.demo`,
-`ablate` in `reidc.ablate`.
+`ablate` in `reidc.ablate`, `cam` in `reidc.cam`.
 
 Each takes argparse's namespace and may raise UsageError for what was typed wrongly; results go to
 stdout, what happens meanwhile to stderr.
@@ -201,7 +201,7 @@ def eval(arguments):  # noqa: A001  (the command's name)
     print(f"written: {target}")
 
 
-class _Pictures:
+class Pictures:
     """Files as a split that reads them when asked."""
 
     def __init__(self, paths):
@@ -219,7 +219,7 @@ class _Pictures:
             return list(pool.map(self._read, indices))
 
 
-def _listed(places):
+def listed(places):
     """Picture files: those named, and those below the folders named, sorted."""
     paths = []
     for place in places:
@@ -251,7 +251,7 @@ def embed(arguments):
     folder = os.path.dirname(os.path.abspath(arguments.output))
     if not os.path.isdir(folder):
         raise FileMissingError(f"-o: no such folder: {folder}")
-    pictures = _Pictures(_listed(arguments.images))
+    pictures = Pictures(listed(arguments.images))
     m = load(checkpoint_of(arguments.checkpoint), threads=arguments.threads)
     with counter("embed") as progress:
         embeddings = embed_split(m, pictures, flip=arguments.flip, normalize=arguments.normalize,
@@ -350,5 +350,12 @@ def demo(arguments):
 def ablate(arguments):
     """`reidc ablate`."""
     from reidc.ablate import run
+
+    return run(arguments)
+
+
+def cam(arguments):
+    """`reidc cam`."""
+    from reidc.cam import run
 
     return run(arguments)

@@ -1,4 +1,5 @@
-"""Pictures of what a network does, drawn by Pillow: ranked galleries, training curve, data sheet.
+"""Pictures of what a network does, drawn by Pillow: ranked galleries, training curve, data sheet,
+heat maps over pictures.
 
 Nothing is computed here; numbers and rows of pictures come in, an image goes out.
 """
@@ -7,6 +8,10 @@ from reidc._files import write_atomic
 INK, FAINT, PAPER = (32, 34, 38), (118, 122, 130), (255, 255, 255)
 RIGHT, WRONG, ASKED, LINE = (22, 148, 72), (206, 44, 44), (44, 92, 190), (224, 226, 230)
 CURVES = ((44, 92, 190), (214, 120, 24), (120, 72, 168))
+
+
+# A heat map's colours at equal distances, dark to bright; between them Pillow's palette is filled.
+HEAT = ((8, 6, 40), (84, 16, 110), (186, 54, 85), (246, 132, 32), (252, 248, 164))
 
 
 def _font(size):
@@ -39,6 +44,31 @@ def save(image, path, colors=None):
         image = image.quantize(colors, Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG)
     with write_atomic(path) as file:
         image.save(file, format="PNG", optimize=True)
+
+
+def _palette():
+    """256 colours along HEAT."""
+    from PIL import Image
+
+    strip = Image.new("RGB", (len(HEAT), 1))
+    strip.putdata(HEAT)
+    box = (0.5, 0, len(HEAT) - 0.5, 1)  # from the middle of the first colour to that of the last
+    line = strip.resize((256, 1), Image.Resampling.BILINEAR, box)
+    return line.tobytes()
+
+
+def heat(picture, values):
+    """Half picture, half heat map, at the picture's size.
+
+    picture: uint8 H×W×3. values: float32 h×w in [0, 1], enlarged (bilinear) to H×W.
+    """
+    from PIL import Image
+
+    below = Image.fromarray(picture)
+    above = Image.fromarray(values).resize(below.size, Image.Resampling.BILINEAR)
+    above = above.point(lambda v: v * 255 + 0.5).convert("L")
+    above.putpalette(_palette())
+    return Image.blend(below, above.convert("RGB"), 0.5)
 
 
 def _headline(draw, text, margin, width):

@@ -52,7 +52,7 @@ def trained(folder, tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize("command", ["", "demo", "train", "eval", "embed", "info", "ablate"])
+@pytest.mark.parametrize("command", ["", "demo", "train", "eval", "embed", "cam", "info", "ablate"])
 def test_help(capsys, command):
     status, out, _ = run(capsys, *command.split(), "--help")
     assert status == 0 and out.startswith(f"usage: reidc {command}".rstrip())
@@ -188,6 +188,57 @@ def test_train_eval_embed_info(capsys, tmp_path, folder, trained):
     assert status == 0 and all(name in out for name in reidc.recipes.names())
     status, out, _ = run(capsys, "info", "--system", "mbgn")
     assert status == 0 and "45,564,979 parameters" in out
+
+
+def test_cam(capsys, tmp_path, folder, trained):
+    """Overlays and maps.npz are grad_cam's; what does not fit is said before anything is there."""
+    from PIL import Image
+
+    query = sorted((folder / "query").glob("*.jpg"))
+    pictures, out = query[:2], tmp_path / "cams"
+    other = tmp_path / "again" / pictures[0].name
+    other.parent.mkdir()
+    Image.open(pictures[1]).resize((20, 50)).save(other)
+    paths = [*map(str, pictures), str(other)]
+    status, text, err = run(capsys, "cam", trained, *paths, "-o", out, "--target", "norm")
+    assert status == 0 and "3 pictures" in text, err
+    m = reidc.load(trained / "last.safetensors")
+    kept = np.load(out / "maps.npz")
+    arrays = [np.array(Image.open(p)) for p in paths]
+    expected = np.concatenate([m.grad_cam(np.stack(arrays[:2]), "norm"),
+                               m.grad_cam(arrays[2][None], "norm")])
+    assert np.array_equal(kept["maps"], expected) and list(kept["paths"]) == paths
+    assert json.loads(str(kept["settings"]))["target"] == "norm"
+    assert sorted(os.listdir(out)) == sorted([pictures[0].stem + ".png", pictures[1].stem + ".png",
+                                              pictures[0].stem + "-2.png", "maps.npz"])
+    mixed = np.array(Image.open(out / f"{pictures[0].stem}.png")).astype(int)
+    assert mixed.shape == arrays[0].shape
+    assert expected[0].max() > 0.8 and expected[0].min() < 0.1
+    bright = 2 * mixed - arrays[0]  # the heat map alone, within rounding
+    hot, cold = (bright.reshape(-1, 3)[f(expected[0])] for f in (np.argmax, np.argmin))
+    assert hot.sum() > cold.sum() + 100
+    for more in ([], ["--target", "3", "--layer", "backbone.layer3"],
+                 ["--head", "logits_g"], ["--method", "activation"]):
+        status, _, err = run(capsys, "cam", trained, pictures[0], "-o", tmp_path / "more", *more)
+        assert status == 0, err
+    reference = m.embed(arrays[1][None])[0]
+    run(capsys, "cam", trained, paths[0], "-o", out, "--target", f"similar:{paths[1]}")
+    assert np.array_equal(np.load(out / "maps.npz")["maps"],
+                          m.grad_cam(arrays[0][None], reference))
+    none = tmp_path / "none"
+    for status, words, arguments in [
+        (2, "--target: expected a class", ["--target", "best"]),
+        (2, "--target, --head: not with", ["--target", "1", "--method", "activation"]),
+        (1, "--target: no such file", ["--target", "similar:nowhere.jpg"]),
+        (1, "target: expected classes from 0", ["--target", "900"]),
+        (1, "layer: .*'backbone.layer1'", ["--layer", "backbone.layer5"]),
+        (1, "head: .*'logits_g'", ["--head", "logit_g"]),
+    ]:
+        fails(capsys, status, words, "cam", trained, pictures[0], "-o", none, *arguments)
+    fails(capsys, 1, "no such file or folder", "cam", trained, "lost.jpg", "-o", none)
+    fails(capsys, 2, "expected a folder", "cam", trained, pictures[0], "-o", pictures[0])
+    fails(capsys, 1, "no such folder", "cam", trained, pictures[0], "-o", none / "deeper")
+    assert not none.exists()
 
 
 def test_a_run_is_not_overwritten_and_goes_on(capsys, tmp_path, folder):
