@@ -4,7 +4,7 @@ import inspect
 
 import pages
 import pytest
-from reidc import ablations, networks
+from reidc import ablations, networks, recipes
 
 DISTINCT = {"mbgn": 14, "mfa": 8, "hamr": 25, "mgaf": 6, "fsac": 4}
 ROWS = {("mbgn", "2"): 6, ("mbgn", "3"): 6, ("mbgn", "4"): 4, ("mfa", "2"): 4, ("mfa", "3"): 6,
@@ -67,4 +67,16 @@ def test_rows_fit_the_small_size(system):
         assert m.num_parameters < 12_000_000 and (m.height, m.width) == (96, 32)
         seen.append((m.config, recipe))
         assert ablations.row_recipe(base, row) == recipe  # the base is left as it was
+    assert all(a != b for i, a in enumerate(seen) for b in seen[:i])
+
+
+@pytest.mark.parametrize("system", [s for s in ablations.TABLES
+                                    if ablations.SCALES["full"].format(s) in recipes.names()])
+def test_rows_fit_the_published_recipe(system):
+    """At full scale every row is a recipe with the switches of its class, each its own."""
+    base, seen = ablations.base_recipe(system, "full"), []
+    for row in {row.key: row for row in rows(system)}.values():
+        recipe = ablations.row_recipe(base, row)
+        seen.append((whole(system, recipe["options"]), recipe))
+        assert recipe.rate()(0) > 0 and recipe["epochs"] == base["epochs"] >= 100
     assert all(a != b for i, a in enumerate(seen) for b in seen[:i])
