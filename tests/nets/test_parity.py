@@ -3,8 +3,6 @@
 Small sizes run by default, the paper's sizes are `slow`. The networks are made through the public
 interface and run with the plans that users get: same kernels, threads and fusions.
 """
-import functools
-
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -140,24 +138,10 @@ def test_ten_steps_full_width(name):
     ten_steps(name, {}, 96, 32)
 
 
-@functools.lru_cache(maxsize=None)
-def big():
-    return reidc.MBGN(751), twin_of("MBGN", 751, 384, 128)
-
-
-def test_mbgn_has_the_pages_names_and_shapes():
-    m, twin = big()
-    ours, theirs = m.state_dict(), state_of(twin)
-    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
-    assert len(ours) == 537 and len(m.parameters()) == 335
-    assert m.num_parameters == 45_564_979
-    assert (m.macs, m.macs_literal) == (9_828_222_336, 17_369_712_000)
-
-
-@pytest.mark.parametrize("key", list(BASELINES))
-def test_baseline_names(key):
-    m, twin = engine_of("Baseline", 96, 32, BASELINES[key]), twin_of("Baseline", 7, 96, 32,
-                                                                      **BASELINES[key])
+@pytest.mark.parametrize("name,options", [("Baseline", o) for o in BASELINES.values()]
+                         + [("MBGN", o) for o in MBGNS.values()])
+def test_names(name, options):
+    m, twin = engine_of(name, 96, 32, options), twin_of(name, 7, 96, 32, **options)
     ours, theirs = m.state_dict(), state_of(twin)
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
     assert set(m.parameters()) == {k for k, _ in twin.named_parameters()}
