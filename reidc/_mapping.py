@@ -41,7 +41,8 @@ class Report:
     """What became of every name.
 
     loaded: {source name: [our names]}; ignored: {source name: why}; missing: our backbone's names
-    that the source lacks (those of HAMR's heads too, where the source has such heads); mismatched: [(source name, our name, its shape, our shape)]; kept: our
+    that the source lacks (those of HAMR's heads too, where the source has such heads);
+    mismatched: [(source name, our name, its shape, our shape)]; kept: our
     names under the prefixes that no ResNet has (attention and the like), which keep their start.
     str() is a table.
     """
@@ -103,7 +104,8 @@ def map_weights(source, target, *, prefixes=("backbone",), halve_bn=False):
 
     Each source entry goes to every `prefix.name` there is in the target; heads under the names of
     HAMR's authors go to HAMR's, but for classifiers of another number of classes. Returns
-    (mapped, Report); nothing is copied or changed. `Report.check()` decides whether it may be loaded.
+    (mapped, Report); nothing is copied or changed. `Report.check()` decides whether it may be
+    loaded.
     """
     report, mapped, taken = Report(), {}, {}
     places, heads = {}, False

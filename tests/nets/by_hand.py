@@ -75,7 +75,8 @@ class Hand:
         half = x.shape[1] // 2
         a = x[:, :half]
         a = (a - a.mean((2, 3), keepdims=True)) / np.sqrt(a.var((2, 3), keepdims=True) + 1e-5)
-        a = a * self.s[name + ".IN.weight"][:, None, None] + self.s[name + ".IN.bias"][:, None, None]
+        weight, bias = (self.s[f"{name}.IN.{k}"][:, None, None] for k in ("weight", "bias"))
+        a = a * weight + bias
         return np.concatenate([a, self.norm(x[:, half:], name + ".BN")], 1)
 
     def stem(self, x):

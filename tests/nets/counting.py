@@ -1,5 +1,5 @@
-"""Multiply-accumulates of a twin's evaluation, by hooks, in the pages' convention: convolutions, linear
-layers, involution taps, and the matrix products that a module tells by `products`."""
+"""Multiply-accumulates of a twin's evaluation, by hooks, in the pages' convention: convolutions,
+linear layers, involution taps, and the matrix products that a module tells by `products`."""
 import torch
 from torch import nn
 from twins.mbgn import GSRPA, Involution

@@ -85,8 +85,8 @@ def write():
     for system in pages.TABLES:
         rows = [table_row(p, engine_counts(p)) for p in pages.ROWS if p.system == system]
         body = "\n".join([head, "| --- " * (1 + len(COLUMNS)) + "|", *rows])
-        text = re.sub(rf"(^## {system}\n\n[^|#]*)(?:\|[^\n]*\n)*", lambda m: m[1] + body + "\n", text,
-                      flags=re.MULTILINE)
+        text = re.sub(rf"(^## {system}\n\n[^|#]*)(?:\|[^\n]*\n)*",
+                      lambda m, body=body: m[1] + body + "\n", text, flags=re.MULTILINE)
         print(f"{system}: {len(rows)} rows")
     DOCS.write_text(text, "utf-8")
 

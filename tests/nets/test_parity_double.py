@@ -1,8 +1,8 @@
 """The engine in float64 (plain C) against the twins in float64: no rounding hides anything here.
 
 A gradient for every training output at once, drawn at random, as a loss written in Python would
-give; the input's gradient; and the network's own loss. All to 1e-8, but for gradients that the pages
-call zero.
+give; the input's gradient; and the network's own loss. All to 1e-8, but for gradients that the
+pages call zero.
 """
 import numpy as np
 import pytest

@@ -478,7 +478,7 @@ def test_mfa_flip_averages_what_is_normalised():
 def test_every_system_refuses(system):
     """One identity, one image where a norm sees the batch alone, another size, foreign planes."""
     m = small(system, **NARROW if system == "FSAC" else {})
-    x, y = batch()
+    x, _ = batch()
     before = m.state_dict()
     for call, words in [
             (lambda: m.loss(x, [1, 1, 1, 1]), "two identities"),
