@@ -4,10 +4,11 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export MAX_JOBS
 
-.PHONY: help demo test test-all test-twin test-c asan bench lint build clean
+.PHONY: help demo notebook test test-all test-twin test-c asan bench lint build clean
 
 help:
 	@echo "make demo       train a small MBGN on the embedded set, about four minutes in all"
+	@echo "make notebook   JupyterLab on notebooks/ (installs it)"
 	@echo "make test       build and run the tests (under five minutes on two cores)"
 	@echo "make test-all   the slow ones, too"
 	@echo "make test-twin  comparisons with PyTorch networks (installs torch)"
@@ -26,6 +27,10 @@ build: $(VENV)/ready
 
 demo: build
 	$(PY) -m reidc demo
+
+notebook: build
+	$(PY) -m pip install -q --no-build-isolation -e ".[notebook]"
+	$(VENV)/bin/jupyter lab notebooks
 
 test: build
 	$(PY) -m pytest -q -m "not slow and not twin and not gpu" -rs

@@ -513,6 +513,8 @@ def test_attention_refuses():
                                  ({"names": ["gate"]}, ValueError, "nothing to draw at 'gate'")):
         with pytest.raises(error, match=words):
             plot.attention(Attentive(), IMAGES, **change)
+    with pytest.raises(ValueError, match="baseline has no attention over positions"):
+        plot.attention(narrow(reidc.Baseline), IMAGES)
     with pytest.raises(TypeError, match="network"):
         plot.attention(None, IMAGES)
     with pytest.raises(TypeError, match="uint8"):
@@ -521,6 +523,36 @@ def test_attention_refuses():
 
 def narrow(cls, height=96, width=32, **options):
     return cls(3, height, width, backbone="resnet18", width_multiplier=0.25, **options)
+
+
+@pytest.mark.parametrize("make, names", [
+    (lambda: narrow(reidc.MBGN, num_attention=2), ["att3", "att4"]),
+    (lambda: narrow(reidc.HAMR), ["sam1", "sam2", "sam3", "sam4"]),
+    (lambda: narrow(reidc.MFA), ["cpaa.2.point", "cpaa.3.point", "cpaa.4.point"]),
+    (lambda: narrow(reidc.MGAF), ["small.attention", "medium.attention", "large.attention"]),
+    (lambda: reidc.FSAC(3, 96, 32, width_multiplier=0.25), ["layer3.0.conv2", "layer4.2.conv2"]),
+])
+def test_attention_of_the_networks(make, names):
+    m = make()
+    given = {k.removeprefix("backbone."): v for k, v in m.attention(IMAGES).items()}
+    figure = drawn(plot.attention(m, IMAGES, width=12))
+    axes = shown(figure)
+    titles = [a.get_title() for a in axes]
+    assert set(names) <= set(titles)
+    assert not {"planes", "cam", "eca1", "cpaa.2.channel"} & set(titles)
+    for name in names:
+        heat, array = axes[titles.index(name)].images[1].get_array(), given[name][0]
+        if array.shape != heat.shape:  # rows look; each sums to one, so the mean over them does
+            assert heat.sum() == pytest.approx(1, abs=1e-4)
+            assert heat.shape[0] == 3 * heat.shape[1] and heat.size == array.shape[-1]
+            place = heat.shape[1] + 0  # the first position of the second row
+            at = (1.5 / heat.shape[0], 0.5 / heat.shape[1])
+            one = shown(plot.attention(m, IMAGES, at=at, width=12))[titles.index(name)]
+            row = array[..., place, :]
+            row = row.mean(0) if row.ndim == 2 else row
+            assert np.allclose(one.images[1].get_array().reshape(-1), row, atol=1e-6)
+        else:
+            assert np.array_equal(heat, array)
 
 
 def cuts(axes):
@@ -544,6 +576,9 @@ def test_parts_of_mbgn():
         for (top, bottom), (first, last) in zip(brackets, runs):
             assert top == pytest.approx(edges[first], abs=0.01)
             assert bottom == pytest.approx(edges[last], abs=0.01)
+    own = shown(plot.parts(m, IMAGES))
+    for axes, line in zip(own, m.attention(IMAGES)["planes"]):
+        assert np.allclose(cuts(axes), line / 6 * 32)
     with pytest.raises(ValueError, match="planes: expected integers 3 x 4"):
         plot.parts(m, IMAGES, planes=planes[:2])
     fine = plot.parts(narrow(reidc.MBGN, strategy="M+C"), IMAGES, planes=planes)
