@@ -14,6 +14,8 @@ NORM = r"(weight|bias|running_mean|running_var)"
 ENTRY = re.compile(
     rf"^(conv1\.weight|bn1\.{NORM}|layer[1-4]\.\d+\.(conv[123]\.weight|bn[123](\.IN|\.BN)?\.{NORM}"
     rf"|downsample\.0\.weight|downsample\.1\.{NORM}))$")
+# fast-reid's non-local blocks: loaded where both sides have them, never missed
+NON_LOCAL = re.compile(rf"^NL_[1-4]\.\d+\.((theta|phi|g|W\.0)\.(weight|bias)|W\.1\.{NORM})$")
 HALVED = re.compile(rf"^(layer[1-4]\.\d+\.bn1)\.{NORM}$")
 HEADS = re.compile(r"^(fc|classifier|head|heads|bottleneck|bnneck|global_pool|last_linear|logits"
                    r"|fc_layers|classifiers)(\.|$)|(^|\.)(classifier|bnneck|bottleneck)\.")
@@ -94,7 +96,7 @@ def _reason(plain):
         return "a counter that is not kept here"
     if HEADS.search(plain):
         return "a head: classes of another training"
-    if ENTRY.match(plain):
+    if ENTRY.match(plain) or NON_LOCAL.match(plain):
         return "this network has no such entry"
     return "not part of a ResNet"
 
@@ -126,7 +128,7 @@ def map_weights(source, target, *, prefixes=("backbone",), halve_bn=False):
         plain = plain_name(name)
         halved, head = HALVED.match(plain), hamr_head(plain)
         heads |= head in target
-        if not ENTRY.match(plain) and head not in target:
+        if not (ENTRY.match(plain) or NON_LOCAL.match(plain)) and head not in target:
             report.ignored[name] = ("this network has no such head" if head and "num_" not in head
                                     else _reason(plain))
         elif plain in taken:

@@ -120,7 +120,15 @@ class Baseline(Network):
     last_stride: of the last stage, 1 or 2. label_smooth: of the cross entropy `id`. margin: of the
     batch-hard `triplet` on `feat` (None: soft), which triplet=False leaves out. center: add
     w_center times the centre loss of `feat`.
-    Training outputs: `feat` N×C, `logit` N×num_classes. Embedding: the BNNeck's output, N×C.
+    What makes it fast-reid's "stronger baseline" (with margin=None and 384×128):
+    pool: 'avg', or 'gem' with one learnt exponent `gem.p`. head: 'linear', or 'circle': class-level
+    circle loss (`spec/common.md` 1; scale 64, margin 0.35). non_local: two non-local blocks in
+    layer2 and three (resnet101: nine) in layer3, `backbone.NL_2.0` and so on; resnet50 and
+    resnet101 only. triplet_on: 'feat' or 'bnneck', the neck's output. spread: of the smoothing, over
+    'all' classes or the 'others'.
+    Training outputs: `feat` N×C, with triplet_on='bnneck' also `bnneck` N×C, `logit` N×num_classes
+    (of the circle head 64 times the cosines, before the margins). Embedding: the BNNeck's output,
+    N×C.
 
     TypeError: unknown keyword. ValueError: a value that does not fit. MemoryError: too large.
     """
@@ -128,12 +136,14 @@ class Baseline(Network):
     def __init__(self, num_classes, height=256, width=128, *, backbone="resnet50",
                  width_multiplier=1.0, pretrained=None, seed=0, device="cpu", precision="float32",
                  threads=None, last_stride=1, label_smooth=0.1, margin=0.3, triplet=True,
-                 center=False, w_center=0.0005):
+                 center=False, w_center=0.0005, pool="avg", head="linear", non_local=False,
+                 triplet_on="feat", spread="all"):
         self._build("baseline", pretrained, device, dict(
             num_classes=num_classes, height=height, width=width, backbone=backbone,
             width_multiplier=width_multiplier, seed=seed, precision=precision, threads=threads,
             last_stride=last_stride, label_smooth=label_smooth, margin=margin, triplet=triplet,
-            center=center, w_center=w_center))
+            center=center, w_center=w_center, pool=pool, head=head, non_local=non_local,
+            triplet_on=triplet_on, spread=spread))
 
 
 class MBGN(Network):

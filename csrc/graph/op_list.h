@@ -75,7 +75,7 @@
     X(gem)                                                                                     \
     /* m(n,c), w(1,1,kernel) -> (n,c): along channels, zero padded */                           \
     X(channel_conv)                                                                            \
-    /* x(n,c) -> like x; eps: rows / max(length, eps) */                                        \
+    /* x(n,c) -> like x; eps scale (0: 1): scale * rows / max(length, eps) */                   \
     X(normalize)                                                                               \
     /* the same memory, another shape; mode 0: (n,c,1,1) -> (n,c); 1: (n,c,h,w) -> (n,P,c);     \
        2: (n,P,c) -> (n,c,from,to) with P = from*to; 3: (n,c) -> (n,c,1,1);                     \
@@ -91,6 +91,9 @@
     X(center)                                                                                  \
     /* x(n,c), labels(n) -> (1); margin scale: pairwise circle loss */                          \
     X(circle)                                                                                  \
+    /* cosines times scale (n,k), labels(n) -> like them; margin scale: what the class-level    \
+       circle loss makes of them, for cross_entropy */                                          \
+    X(circle_logits)                                                                           \
     /* f(n,c), r(n,c) -> (1): mean of 1 - cosine (GLA); r is detached */                        \
     X(cosine_loss)                                                                             \
     /* scalars -> (1): their mean */                                                            \

@@ -31,6 +31,8 @@ weight_init(rc_weight_init kind, double fan_in, double fan_out)
         return (rc_init){RC_INIT_NORMAL, 0, sqrt(2 / fan_in)};
     case RC_CLASSIFIER:
         return (rc_init){RC_INIT_NORMAL, 0, 0.001};
+    case RC_COSINE_HEAD:
+        return (rc_init){RC_INIT_NORMAL, 0, 0.01};
     case RC_UNIFORM_FAN_IN:
         return (rc_init){RC_INIT_UNIFORM, 0, 1 / sqrt(fan_in)};
     default:
@@ -56,7 +58,9 @@ rc_conv2d(rc_graph *g, rc_value x, const char *name, rc_conv_spec spec)
     rc_value ins[3] = {x, rc_graph_state(g, RC_STATE_PARAMETER, name, "weight", 4, d, init),
                        RC_NONE};
     if (spec.bias) {
-        ins[2] = vector(g, RC_STATE_PARAMETER, name, "bias", spec.out, 0);
+        rc_init zero = {RC_INIT_CONSTANT, 0, 0};
+        ins[2] = rc_graph_state(g, RC_STATE_PARAMETER, name, "bias", 1, &spec.out,
+                                spec.init == RC_UNIFORM_FAN_IN ? init : zero);
     }
     rc_attrs a = {.kernel = spec.kernel,
                   .stride = spec.stride ? spec.stride : 1,
@@ -75,6 +79,17 @@ rc_linear(rc_graph *g, rc_value x, const char *name, rc_linear_spec spec)
     if (spec.bias) {
         ins[2] = vector(g, RC_STATE_PARAMETER, name, "bias", spec.out, 0);
     }
+    return rc_graph_node(g, RC_OP_linear, NULL, 3, ins);
+}
+
+rc_value
+rc_cosine_linear(rc_graph *g, rc_value x, const char *name, rc_linear_spec spec, double scale)
+{
+    int64_t d[2] = {spec.out, rc_channels(g, x)};
+    rc_init init = weight_init(spec.init, (double)d[1], (double)d[0]);
+    rc_value w = rc_graph_state(g, RC_STATE_PARAMETER, name, "weight", 2, d, init);
+    rc_attrs a = {.eps = 1e-12, .scale = scale};
+    rc_value ins[3] = {rc_graph_node(g, RC_OP_normalize, &a, 1, &x), rc_normalize(g, w), RC_NONE};
     return rc_graph_node(g, RC_OP_linear, NULL, 3, ins);
 }
 
@@ -256,6 +271,18 @@ rc_alias(rc_graph *g, rc_value x, const char *name)
 }
 
 rc_value
+rc_scalar(rc_graph *g, const char *prefix, const char *name, double value)
+{
+    return vector(g, RC_STATE_PARAMETER, prefix, name, 1, value);
+}
+
+rc_value
+rc_gem(rc_graph *g, rc_value x, const char *name)
+{
+    return binary(g, RC_OP_gem, x, rc_scalar(g, name, "p", 3), (rc_attrs){.eps = 1e-6});
+}
+
+rc_value
 rc_global_pool(rc_graph *g, rc_value x, rc_pool pool)
 {
     return rc_rows_pool(g, x, pool, 0, 0);
@@ -285,6 +312,20 @@ rc_cross_entropy(rc_graph *g, rc_value logits, double smoothing)
 {
     rc_attrs a = {.smoothing = smoothing};
     return binary(g, RC_OP_cross_entropy, logits, rc_graph_labels(g), a);
+}
+
+rc_value
+rc_cross_entropy_others(rc_graph *g, rc_value logits, double smoothing)
+{
+    rc_attrs a = {.smoothing = smoothing, .mode = 1};
+    return binary(g, RC_OP_cross_entropy, logits, rc_graph_labels(g), a);
+}
+
+rc_value
+rc_circle_logits(rc_graph *g, rc_value logits, double margin, double scale)
+{
+    rc_attrs a = {.margin = margin, .scale = scale};
+    return binary(g, RC_OP_circle_logits, logits, rc_graph_labels(g), a);
 }
 
 rc_value

@@ -17,7 +17,8 @@ typedef enum rc_weight_init {
     RC_KAIMING_FAN_OUT, /* N(0, 2/fan_out), the default of convolutions and linear layers */
     RC_KAIMING_FAN_IN,  /* N(0, 2/fan_in) */
     RC_CLASSIFIER,      /* N(0, 0.001^2) */
-    RC_UNIFORM_FAN_IN,  /* uniform in ±1/sqrt(fan_in) */
+    RC_UNIFORM_FAN_IN,  /* uniform in ±1/sqrt(fan_in), a convolution's bias, too */
+    RC_COSINE_HEAD,     /* N(0, 0.01^2) */
 } rc_weight_init;
 
 typedef struct rc_conv_spec {
@@ -58,6 +59,9 @@ rc_value rc_dropout(rc_graph *g, rc_value x, double p);
 rc_value rc_mul_map(rc_graph *g, rc_value x, rc_value a);
 rc_value rc_mul_channel(rc_graph *g, rc_value x, rc_value s);
 rc_value rc_normalize(rc_graph *g, rc_value x);
+/* Cosines of x (n,c) and a parameter's rows name.weight (out,c), times scale. */
+rc_value rc_cosine_linear(rc_graph *g, rc_value x, const char *name, rc_linear_spec spec,
+                          double scale);
 rc_value rc_stop_gradient(rc_graph *g, rc_value x);
 rc_value rc_flatten(rc_graph *g, rc_value x); /* (n,c,1,1) -> (n,c) */
 rc_value rc_unflatten(rc_graph *g, rc_value x); /* (n,c) -> (n,c,1,1) */
@@ -66,6 +70,9 @@ rc_value rc_stack_rows(rc_graph *g, int n, const rc_value *x);
 /* x itself under a second name, without a copy */
 rc_value rc_alias(rc_graph *g, rc_value x, const char *name);
 
+/* A learnt number prefix.name. */
+rc_value rc_scalar(rc_graph *g, const char *prefix, const char *name, double value);
+
 typedef enum rc_pool { RC_POOL_MEAN = 0, RC_POOL_MAX = 1 } rc_pool;
 
 rc_value rc_global_pool(rc_graph *g, rc_value x, rc_pool pool);
@@ -73,10 +80,15 @@ rc_value rc_rows_pool(rc_graph *g, rc_value x, rc_pool pool, int64_t from, int64
 /* Rows between planes: from, to index (0, l0, l1, l2, l3, H) of each image. */
 rc_value rc_parts_pool(rc_graph *g, rc_value x, rc_value planes, rc_pool pool, int64_t from,
                        int64_t to);
+/* GeM with one learnt exponent name.p, 3 at first (the MFA page). */
+rc_value rc_gem(rc_graph *g, rc_value x, const char *name);
 rc_value rc_channel_pool(rc_graph *g, rc_value x, rc_pool pool);
 
 /* Losses: scalars. */
 rc_value rc_cross_entropy(rc_graph *g, rc_value logits, double smoothing);
+/* smoothing spread over the wrong classes alone, as fast-reid has it */
+rc_value rc_cross_entropy_others(rc_graph *g, rc_value logits, double smoothing);
+rc_value rc_circle_logits(rc_graph *g, rc_value logits, double margin, double scale);
 rc_value rc_triplet(rc_graph *g, rc_value x, double margin, bool soft);
 rc_value rc_center_loss(rc_graph *g, rc_value x, const char *name, int64_t classes);
 rc_value rc_mean_of(rc_graph *g, int n, const rc_value *scalars);

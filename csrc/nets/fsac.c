@@ -102,9 +102,9 @@ build(rc_graph *g, const rc_net *net, const void *raw)
     x = c->eca ? eca(g, x, "eca1") : x;
     x = rc_resnet_pool(g, x);
     for (int stage = 1; stage <= 4; stage++) {
-        rc_resnet_middle middle = c->mhsa && stage >= 3 ? attention : NULL;
+        rc_resnet_parts parts = {.middle = c->mhsa && stage >= 3 ? attention : NULL};
         x = rc_resnet_stage_with(g, &net->backbone, x, "backbone", stage, stage == 1 ? 1 : 2,
-                                 middle);
+                                 parts);
         x = c->eca ? eca(g, x, RC_L("eca%d", stage + 1)) : x;
         if (stage >= 2) {
             maps[stage - 2] = x;

@@ -46,15 +46,6 @@ static const rc_switch switches[] = {
     {"w_gla", RC_SWITCH_REAL, offsetof(config, w_gla), 0, 1e6, NULL},
 };
 
-/* A learnt number. */
-static rc_value
-scalar(rc_graph *g, const char *prefix, const char *name, double value)
-{
-    int64_t one = 1;
-    rc_init init = {RC_INIT_CONSTANT, value, 0};
-    return rc_graph_state(g, RC_STATE_PARAMETER, prefix, name, 1, &one, init);
-}
-
 /* ---- CPAA ------------------------------------------------------------------------------------
  * Matrices lie as positions by channels, so what the page writes as X (C x M) is its transpose. */
 
@@ -114,8 +105,8 @@ cpaa(rc_graph *g, const config *c, rc_value x, int layer)
 {
     rc_label name = rc_label_of("cpaa.%d", layer);
     bool channel = c->cpaa_parts != PARTS_POINT, point = c->cpaa_parts != PARTS_CHANNEL;
-    rc_value beta = channel ? scalar(g, name.text, "beta", 0) : RC_NONE;
-    rc_value gamma = point ? scalar(g, name.text, "gamma", 0) : RC_NONE;
+    rc_value beta = channel ? rc_scalar(g, name.text, "beta", 0) : RC_NONE;
+    rc_value gamma = point ? rc_scalar(g, name.text, "gamma", 0) : RC_NONE;
     x = channel ? channel_part(g, x, name.text, beta, c->cpaa_scale) : x;
     x = point ? point_part(g, x, name.text, gamma, c->cpaa_scale) : x;
     rc_graph_name(g, x, name.text);
@@ -141,13 +132,6 @@ block(rc_graph *g, rc_value f, const char *name)
     return y;
 }
 
-static rc_value
-gem(rc_graph *g, rc_value y, const char *name)
-{
-    rc_value ins[2] = {y, scalar(g, name, "gem.p", 3)};
-    return rc_graph_node(g, RC_OP_gem, &(rc_attrs){.eps = 1e-6}, 2, ins);
-}
-
 /* ---- the whole ------------------------------------------------------------------------------ */
 
 typedef struct heads {
@@ -165,7 +149,8 @@ add_heads(rc_graph *g, const rc_net *net, const config *c, rc_value f, heads *h)
         rc_value y = c->local_branches ? block(g, f, name.text) : f;
         rc_graph_cam(g, y);
         h->feat[i] = c->local_branches && c->pool == POOL_GEM
-                         ? gem(g, y, name.text) : rc_global_pool(g, y, RC_POOL_MEAN);
+                         ? rc_gem(g, y, RC_L("%s.gem", name.text))
+                         : rc_global_pool(g, y, RC_POOL_MEAN);
     }
     for (int i = 0; i < h->count; i++) {
         h->neck[i] = rc_bn_neck(g, h->feat[i], RC_L("bnneck.%d", i));

@@ -81,7 +81,7 @@ shortcut(rc_graph *g, rc_value x, const char *name, int64_t out, int64_t stride,
 
 static rc_value
 bottleneck(rc_graph *g, const rc_backbone *b, rc_value x, const char *name, int stage,
-           int64_t stride, bool first, rc_resnet_middle middle)
+           int64_t stride, bool first, rc_resnet_parts parts)
 {
     int64_t w = b->width[stage - 1], out = b->out[stage - 1];
     bool ibn = b->ibn && stage < 4;
@@ -89,7 +89,8 @@ bottleneck(rc_graph *g, const rc_backbone *b, rc_value x, const char *name, int 
     y = ibn ? rc_ibn(g, y, RC_L("%s.bn1", name)) : rc_batch_norm(g, y, RC_L("%s.bn1", name));
     rc_label conv2 = rc_label_of("%s.conv2", name);
     y = rc_relu(g, y);
-    y = middle ? middle(g, y, conv2.text, stride) : conv(g, y, conv2.text, w, 3, stride);
+    y = parts.middle ? parts.middle(g, y, conv2.text, stride)
+                     : conv(g, y, conv2.text, w, 3, stride);
     y = rc_relu(g, rc_batch_norm(g, y, RC_L("%s.bn2", name)));
     y = conv(g, y, RC_L("%s.conv3", name), out, 1, 1);
     y = rc_batch_norm(g, y, RC_L("%s.bn3", name));
@@ -112,18 +113,19 @@ rc_value
 rc_resnet_stage(rc_graph *g, const rc_backbone *b, rc_value x, const char *prefix, int stage,
                 int64_t stride)
 {
-    return rc_resnet_stage_with(g, b, x, prefix, stage, stride, NULL);
+    return rc_resnet_stage_with(g, b, x, prefix, stage, stride, (rc_resnet_parts){0});
 }
 
 rc_value
 rc_resnet_stage_with(rc_graph *g, const rc_backbone *b, rc_value x, const char *prefix, int stage,
-                     int64_t stride, rc_resnet_middle middle)
+                     int64_t stride, rc_resnet_parts parts)
 {
     for (int j = 0; j < b->blocks[stage - 1]; j++) {
         rc_label name = rc_label_of("%s.layer%d.%d", prefix, stage, j);
         int64_t s = j == 0 ? stride : 1;
-        x = b->bottleneck ? bottleneck(g, b, x, name.text, stage, s, j == 0, middle)
+        x = b->bottleneck ? bottleneck(g, b, x, name.text, stage, s, j == 0, parts)
                           : basic(g, b, x, name.text, stage, s);
+        x = parts.after ? parts.after(g, b, x, prefix, stage, j) : x;
     }
     rc_graph_name(g, x, RC_L("%s.layer%d", prefix, stage));
     return x;

@@ -23,10 +23,15 @@ rc_value rc_resnet_pool(rc_graph *g, rc_value x);
 /* `prefix`.layer<stage>, stage 1..4; stride that of its first block. */
 rc_value rc_resnet_stage(rc_graph *g, const rc_backbone *b, rc_value x, const char *prefix,
                          int stage, int64_t stride);
-/* What stands in the place of a bottleneck's 3x3 convolution (called name, conv2 of its block),
- * with its stride; FSAC puts attention there. NULL: the convolution. */
-typedef rc_value (*rc_resnet_middle)(rc_graph *g, rc_value x, const char *name, int64_t stride);
+/* What a network changes within a stage; NULL leaves a part as it is.
+ * middle: in the place of a bottleneck's 3x3 convolution (called name, conv2 of its block), with
+ * its stride; FSAC puts attention there. after: behind block `place` (from 0) of the stage. */
+typedef struct rc_resnet_parts {
+    rc_value (*middle)(rc_graph *g, rc_value x, const char *name, int64_t stride);
+    rc_value (*after)(rc_graph *g, const rc_backbone *b, rc_value x, const char *prefix, int stage,
+                      int place);
+} rc_resnet_parts;
 rc_value rc_resnet_stage_with(rc_graph *g, const rc_backbone *b, rc_value x, const char *prefix,
-                              int stage, int64_t stride, rc_resnet_middle middle);
+                              int stage, int64_t stride, rc_resnet_parts parts);
 
 #endif

@@ -320,7 +320,9 @@ static bool
 has_identity_loss(const rc_graph *g, rc_value logits)
 {
     for (int32_t i = 0; i < g->n_nodes; i++) {
-        if (g->nodes[i].op == RC_OP_cross_entropy && g->nodes[i].in[0] == logits) {
+        rc_op_id op = g->nodes[i].op; /* circle_logits stands before a cross entropy */
+        if ((op == RC_OP_cross_entropy || op == RC_OP_circle_logits)
+            && g->nodes[i].in[0] == logits) {
             return true;
         }
     }

@@ -259,21 +259,19 @@ builder_parameter(PyObject *self, PyObject *args)
 
 /* ---- any other operation ---------------------------------------------------------------------- */
 
+/* Which operations take labels, as their second input. */
+static bool
+takes_labels(rc_op_id op)
+{
+    return op == RC_OP_cross_entropy || op == RC_OP_triplet || op == RC_OP_center
+           || op == RC_OP_circle || op == RC_OP_circle_logits;
+}
+
 /* Which inputs are integers, and which must be parameters. All others are real numbers. */
 static bool
 input_is_int(rc_op_id op, int i)
 {
-    switch (op) {
-    case RC_OP_cross_entropy:
-    case RC_OP_triplet:
-    case RC_OP_center:
-    case RC_OP_circle:
-    case RC_OP_region_pool:
-    case RC_OP_half_means:
-        return i == 1;
-    default:
-        return false;
-    }
+    return i == 1 && (takes_labels(op) || op == RC_OP_region_pool || op == RC_OP_half_means);
 }
 
 static bool
@@ -311,8 +309,7 @@ inputs_fit(const rc_graph *g, rc_op_id op, int n, const rc_value *in)
             continue;
         }
         const rc_value_info *v = &g->values[in[i]];
-        bool wants_labels = op == RC_OP_cross_entropy || op == RC_OP_triplet
-                            || op == RC_OP_center || op == RC_OP_circle;
+        bool wants_labels = takes_labels(op);
         if (v->is_int != input_is_int(op, i)
             || (v->is_int && (in[i] == g->labels) != wants_labels)) {
             rc_py_fail(RC_ARGUMENT, "%s: input %d: expected %s", name, i,

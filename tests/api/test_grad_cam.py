@@ -187,6 +187,28 @@ def test_layers_and_heads():
         assert np.isfinite(maps).all() and maps.min() >= 0 and maps.max() <= 1
 
 
+def test_the_circle_head_scores_by_its_scaled_cosine():
+    """64 cos of the neck and the class weight, without margins, through GeM with p = 1."""
+    m = reidc.Baseline(5, 64, 32, backbone="resnet18", width_multiplier=0.125, head="circle",
+                       pool="gem", precision="float64")
+    s = {**m.state_dict(), "gem.p": np.ones(1)}
+    m.load_state_dict(s)
+    x = floats(3, 64, 32)
+    assert m.heads() == ["logit"]
+    a = m.explain(x, "backbone.layer4", "logit", np.eye(5)[[4] * 3])[0]
+    slope = s["bnneck.weight"] / np.sqrt(s["bnneck.running_var"] + 1e-5)
+    neck = (np.maximum(a, 1e-6).mean((2, 3)) - s["bnneck.running_mean"]) * slope
+    unit = neck / np.linalg.norm(neck, axis=1, keepdims=True)
+    w = s["classifier.weight"][4] / np.linalg.norm(s["classifier.weight"][4])
+    g = 64 * (w - unit * (unit @ w)[:, None]) / np.linalg.norm(neck, axis=1, keepdims=True) * slope
+    expected = enlarged(by_hand(g * (a >= 1e-6).mean((2, 3)), a), 64, 32)
+    assert np.abs(m.grad_cam(x, 4) - expected).max() < 1e-9
+    cosines = unit @ (s["classifier.weight"].T / np.linalg.norm(s["classifier.weight"], axis=1))
+    best = m.grad_cam(x)
+    for i, label in enumerate(cosines.argmax(1)):
+        assert np.array_equal(best[i], m.grad_cam(x[i:i + 1], label)[0])
+
+
 def test_network_without_a_classifier():
     net, x, a = linear("float32", losses=(), heads=1)
     assert net.heads() == []

@@ -99,22 +99,37 @@ class Hand:
             x = self.norm(x, name + ".downsample.1")
         return relu(y + x)
 
-    def stage(self, x, stage, stride, prefix="backbone", middle=None):
-        for j in range(BLOCKS[self.kind][stage - 1]):
+    def stage(self, x, stage, stride, prefix="backbone", middle=None, non_local=0):
+        blocks = BLOCKS[self.kind][stage - 1]
+        for j in range(blocks):
             x = self.block(x, f"{prefix}.layer{stage}.{j}", stage, stride if j == 0 else 1, middle)
+            if j >= blocks - non_local:
+                x = self.non_local(x, f"{prefix}.NL_{stage}.{j - blocks + non_local}")
         return x
+
+    def non_local(self, x, name):
+        """fast-reid's: x + bn(W(y)), y_i the mean over j of theta_i phi_j g_j."""
+        theta, phi, g = (self.conv(x, f"{name}.{k}") for k in ("theta", "phi", "g"))
+        y = np.empty_like(theta)
+        for image in range(len(x)):
+            t, f, v = (a[image].ravel() for a in (theta, phi, g))
+            y[image] = (np.outer(t, f) @ v / len(v)).reshape(y.shape[1:])
+        return x + self.norm(self.conv(y, name + ".W.0"), name + ".W.1")
 
 
 # ---- losses, as sums over rows and pairs
 
-def cross_entropy(z, labels, eps=0.0):
-    total = 0.0
+def cross_entropy(z, labels, eps=0.0, spread="all"):
+    total, count = 0.0, len(z)
+    if spread == "others":
+        count = 0
     for row, label in zip(z, labels):
         logp = row - row.max() - math.log(np.exp(row - row.max()).sum())
-        t = np.full(len(row), eps / len(row))
-        t[label] += 1 - eps
+        t = np.full(len(row), eps / (len(row) - (spread == "others")))
+        t[label] = 1 - eps if spread == "others" else t[label] + 1 - eps
         total -= (t * logp).sum()
-    return total / len(z)
+        count += spread == "others" and (t * logp).sum() != 0
+    return total / max(count, 1)
 
 
 def triplet(x, labels, margin):
@@ -143,17 +158,38 @@ def mean(values):
 
 # ---- the systems: (outputs, parts of the loss or None)
 
-def baseline(h, x, labels, last_stride=1, label_smooth=0.1, margin=0.3):
+def circle(cosines, labels, margin=0.35, gamma=64.0):
+    """Logits of the class-level circle loss."""
+    z = np.empty_like(cosines)
+    for i, row in enumerate(cosines):
+        for k, s in enumerate(row):
+            z[i, k] = gamma * (max(0, 1 + margin - s) * (s - (1 - margin)) if k == labels[i]
+                               else max(0, s + margin) * (s - margin))
+    return z
+
+
+def baseline(h, x, labels, last_stride=1, label_smooth=0.1, margin=0.3, pool="avg", head="linear",
+             non_local=False, triplet_on="feat", spread="all"):
     x = max_pool(h.stem(x), 3, 2, 1)
     for stage, stride in zip(range(1, 5), (1, 2, 2, last_stride)):
-        x = h.stage(x, stage, stride)
+        x = h.stage(x, stage, stride, non_local=non_local and (0, 2, 3, 0)[stage - 1])
     feat = x.mean((2, 3))
+    if pool == "gem":
+        p = h.s["gem.p"]
+        feat = (np.maximum(x, 1e-6) ** p).mean((2, 3)) ** (1 / p)
     neck = h.norm(feat, "bnneck")
     if not h.training:
         return {"embedding": neck}, None
-    out = {"feat": feat, "logit": h.linear(neck, "classifier")}
-    parts = {"id": cross_entropy(out["logit"], labels, label_smooth),
-             "triplet": triplet(feat, labels, margin)}
+    out = {"feat": feat}
+    if triplet_on == "bnneck":
+        out["bnneck"] = neck
+    out["logit"] = logit = h.linear(neck, "classifier")
+    if head == "circle":
+        w = h.s["classifier.weight"]
+        cosines = logit / np.sqrt((neck ** 2).sum(1))[:, None] / np.sqrt((w ** 2).sum(1))
+        out["logit"], logit = 64 * cosines, circle(cosines, labels)
+    parts = {"id": cross_entropy(logit, labels, label_smooth, spread),
+             "triplet": triplet(out[triplet_on], labels, margin)}
     parts["total"] = parts["id"] + parts["triplet"]
     if "center" in h.s:
         parts["center"] = center(feat, labels, h.s["center"])

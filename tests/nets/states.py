@@ -55,7 +55,7 @@ def shift(name, shapes):
         return 0.0  # bias of a convolution or a linear layer
     if is_last_norm(stem + ".weight", shapes) or stem.startswith("bnneck"):
         return 0.0
-    if re.search(r"att\d\.(bn[12]|att\.bn|bn)$|head\d+_\d+\.bn2$|\.attention\.bn$", stem):
+    if re.search(r"att\d\.(bn[12]|att\.bn|bn)$|head\d+_\d+\.bn2$|\.attention\.bn$|\.W\.1$", stem):
         return 0.0  # no ReLU behind it
     count = shapes[name][0]
     if re.search(r"(theta|phi|map\d)\.bn$", stem):
@@ -74,7 +74,7 @@ def tensor(name, shapes, seed):
         return rng.standard_normal(shape)
     if leaf == "bias":
         return shift(name, shapes) + 0.1 * rng.standard_normal(shape)
-    if name.endswith(".gem.p"):
+    if re.search(r"(^|\.)gem\.p$", name):
         return rng.uniform(2.0, 4.0, shape)
     if len(shape) == 1:  # norms
         small = 0.05 if is_last_norm(name, shapes) else 1.0

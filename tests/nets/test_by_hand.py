@@ -8,10 +8,14 @@ import states
 
 NARROW = dict(backbone="resnet18", width_multiplier=0.25)
 BOTTLENECKS = dict(backbone="resnet50", width_multiplier=0.125)
+SBS = dict(pool="gem", head="circle", non_local=True, triplet_on="bnneck", spread="others",
+           margin=None)
 CASES = [  # system, made with, and which of that `by_hand` is told as well
     ("Baseline", NARROW | dict(center=True), ()),
     ("Baseline", BOTTLENECKS | dict(last_stride=2, margin=None, label_smooth=0.0),
      ("last_stride", "margin", "label_smooth")),
+    ("Baseline", BOTTLENECKS | SBS, tuple(SBS)),
+    ("Baseline", NARROW | dict(head="circle", pool="gem"), ("head", "pool")),
     ("MFA", BOTTLENECKS, ()),
     ("MFA", NARROW | dict(cpaa_scale=True, regions=5), ("cpaa_scale", "regions")),
     ("HAMR", NARROW | dict(reduce_dim=16, feat_dim=24), ()),
@@ -31,7 +35,7 @@ def close(ours, theirs, what):
 
 
 @pytest.mark.parametrize("name,switches,told", CASES, ids=[
-    f"{c[0]} {c[1]['backbone']}" for c in CASES])
+    f"{c[0]} {c[1]['backbone']} {' '.join(c[2])}" for c in CASES])
 def test_forward(name, switches, told):
     m = getattr(reidc, name)(4, 96, 64 if name == "FSAC" else 32, precision="float64", **switches)
     state = {k: v.astype(np.float64) for k, v in states.excite(m.state_dict(), 3).items()}

@@ -16,12 +16,18 @@ PLAIN = dict(branch_g=False, segmentation="uniform", strategy="F", structure=Fal
              attention=None)
 SMALL = dict(width_multiplier=0.25)
 SMALL18 = dict(backbone="resnet18", width_multiplier=0.5)
+SBS = dict(pool="gem", head="circle", non_local=True, triplet_on="bnneck", spread="others",
+           margin=None)
 BASELINES = {
     "resnet50": SMALL, "resnet18": SMALL18, "ibn": SMALL | dict(backbone="resnet50_ibn_a"),
     "resnet34": SMALL | dict(backbone="resnet34"),
     "stride2": SMALL | dict(last_stride=2), "soft": SMALL18 | dict(margin=None),
     "plain": SMALL18 | dict(triplet=False, label_smooth=0.0),
     "center": SMALL18 | dict(center=True, w_center=0.01, margin=1.0),
+    "gem": SMALL18 | dict(pool="gem"), "circle": SMALL18 | dict(head="circle"),
+    "non local": SMALL | dict(non_local=True),
+    "neck": SMALL18 | dict(triplet_on="bnneck", spread="others"),
+    "sbs": SMALL | SBS,
 }
 MBGNS = {
     "full": SMALL, "resnet18": SMALL18,
@@ -91,9 +97,10 @@ def test_mbgn(key):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["resnet101", "resnet152"])
-def test_deep_backbones(backbone):
-    parity("Baseline", SMALL | dict(backbone=backbone))
+@pytest.mark.parametrize("backbone,non_local", [("resnet101", False), ("resnet152", False),
+                                                ("resnet101", True)])
+def test_deep_backbones(backbone, non_local):
+    parity("Baseline", SMALL | dict(backbone=backbone, non_local=non_local))
 
 
 @pytest.mark.slow
@@ -110,6 +117,15 @@ def test_mbgn_high_map():
 @pytest.mark.parametrize("name,options", [("Baseline", dict(center=True)), ("MBGN", {})])
 def test_ten_steps(name, options):
     ten_steps(name, SMALL18 | options)
+
+
+def test_sbs_ten_steps():
+    ten_steps("Baseline", SMALL | SBS)
+
+
+@pytest.mark.slow
+def test_sbs_full_size():
+    parity("Baseline", SBS, 384, 128, identities=2, images=4)
 
 
 @pytest.mark.slow

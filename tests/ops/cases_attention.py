@@ -263,13 +263,17 @@ wrong("channel_conv", {}, [(3, 5, 1, 1), (1, 1, 3)], "3x5x1x1")
 
 def ref_normalize(x, attrs, training):
     length = np.sqrt((x[0] ** 2).sum(axis=1, keepdims=True))
-    return x[0] / np.maximum(length, attrs["eps"])
+    return attrs.get("scale", 1) * x[0] / np.maximum(length, attrs["eps"])
 
 
 case("normalize", {"eps": 1e-12}, [(4, 6)], ref_normalize)
 case("normalize", {"eps": 1e-12}, [(2, 257)], ref_normalize)
 case("normalize", {"eps": 3.0}, [(6, 9)], ref_normalize, label="some clamped")
+case("normalize", {"eps": 1e-12, "scale": 64.0}, [(3, 5)], ref_normalize)
+case("normalize", {"eps": 3.0, "scale": 0.5}, [(6, 9)], ref_normalize, label="some clamped")
 wrong("normalize", {"eps": 1e-12}, [(2, 3, 4)], "2x3x4")
+wrong("normalize", {"eps": 1e-12, "scale": -1.0}, [(2, 3)], ["scale", "-1"])
+wrong("normalize", {"eps": 1e-12, "scale": float("inf")}, [(2, 3)], ["scale", "inf"])
 wrong("normalize", {"eps": 0.0}, [(2, 3)], "eps")
 
 

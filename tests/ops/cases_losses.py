@@ -233,6 +233,48 @@ wrong("circle", {"margin": 0.25, "scale": 0.0}, [(4, 3), (4,)], "scale")
 wrong("circle", {"margin": 0.25, "scale": 1.0}, [(4,), (4,)], "embeddings")
 
 
+# ---- circle_logits: the class-level form -----------------------------------------------------
+
+def circle_factors(x, attrs):
+    """The detached factor and the middle of each cosine, class by class."""
+    x, labels = x
+    m = attrs["margin"]
+    factor, middle = np.empty_like(x), np.empty_like(x)
+    for i, row in enumerate(x / attrs["scale"]):
+        for k, s in enumerate(row):
+            true = k == labels[i]
+            factor[i, k] = max(0, 1 + m - s) if true else max(0, s + m)
+            middle[i, k] = 1 - m if true else m
+    return factor, middle
+
+
+def ref_circle_logits(x, attrs, training):
+    factor, middle = circle_factors(x, attrs)
+    return attrs["scale"] * factor * (x[0] / attrs["scale"] - middle)
+
+
+def grad_circle_logits(x, attrs, dy):
+    return [circle_factors(x, attrs)[0] * dy]
+
+
+def cosines(labels, scale):
+    """Of any size: -1 to 1, some beyond where a factor is 0, times the scale."""
+    def make(rng, shapes):
+        return [scale * rng.uniform(-1.6, 1.6, shapes[0]), np.array(labels, np.int64)]
+    return make
+
+
+for margin, scale in ((0.35, 64.0), (0.25, 1.0), (0.0, 16.0)):
+    case("circle_logits", {"margin": margin, "scale": scale}, [(4, 7), (4,)], ref_circle_logits,
+         inputs=cosines([0, 6, 2, 2], scale), grad_ref=grad_circle_logits)
+case("circle_logits", {"margin": 0.35, "scale": 64.0}, [(2, 1), (2,)], ref_circle_logits,
+     inputs=cosines([0, 0], 64.0), grad_ref=grad_circle_logits)
+wrong("circle_logits", {"margin": 0.35, "scale": 0.0}, [(4, 3), (4,)], "scale")
+wrong("circle_logits", {"margin": float("nan"), "scale": 1.0}, [(4, 3), (4,)], "margin")
+wrong("circle_logits", {"margin": 0.35, "scale": 64.0}, [(4, 3), (3,)], ["labels", "4"])
+wrong("circle_logits", {"margin": 0.35, "scale": 64.0}, [(4, 3, 1, 1), (4,)], "4x3x1x1")
+
+
 # ---- cosine_loss, scalars --------------------------------------------------------------------
 
 def ref_cosine(x, attrs, training):

@@ -69,12 +69,9 @@ def circle(x, labels, margin=0.25, gamma=128.0):
     return F.softplus(lp.logsumexp(1) + ln.logsumexp(1), threshold=1e9).mean()
 
 
-def circle_logits(x, weight, labels, margin=0.35, gamma=64.0):
+def circle_logits(cosines, labels, margin=0.35, gamma=64.0):
     """Logits of the class-level form, to be given to `cross_entropy`."""
-    u = x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    w = weight / weight.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    cos = u @ w.T
-    ap = (1 + margin - cos.detach()).clamp(min=0)
-    an = (cos.detach() + margin).clamp(min=0)
-    true = F.one_hot(labels, len(weight)).bool()
-    return gamma * torch.where(true, ap * (cos - (1 - margin)), an * (cos - margin))
+    ap = (1 + margin - cosines.detach()).clamp(min=0)
+    an = (cosines.detach() + margin).clamp(min=0)
+    true = F.one_hot(labels, cosines.shape[1]).bool()
+    return gamma * torch.where(true, ap * (cosines - (1 - margin)), an * (cosines - margin))

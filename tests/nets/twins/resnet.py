@@ -80,10 +80,29 @@ class Bottleneck(nn.Module):
         return torch.relu_(y.add_(x if self.downsample is None else self.downsample(x)))
 
 
-class ResNet(nn.Module):
-    """`channels`: the output channels of the four stages."""
+class NonLocal(nn.Module):
+    """fast-reid's: dot product over all pairs of positions, divided by their number; one channel
+    inside."""
 
-    def __init__(self, name="resnet50", last_stride=1, width_multiplier=1.0):
+    def __init__(self, channels):
+        super().__init__()
+        self.g = nn.Conv2d(channels, 1, 1)
+        self.W = nn.Sequential(nn.Conv2d(1, channels, 1), nn.BatchNorm2d(channels))
+        self.theta, self.phi = nn.Conv2d(channels, 1, 1), nn.Conv2d(channels, 1, 1)
+        nn.init.zeros_(self.W[1].weight)
+
+    def forward(self, x):
+        theta, phi, g = (f(x).flatten(2) for f in (self.theta, self.phi, self.g))
+        pairs = torch.einsum("nci,ncj->nij", theta, phi) / theta.shape[2]
+        y = torch.einsum("nij,ncj->nci", pairs, g)
+        return x + self.W(y.reshape(len(x), 1, *x.shape[2:]))
+
+
+class ResNet(nn.Module):
+    """`channels`: the output channels of the four stages. non_local: {stage: number of non-local
+    blocks behind its last blocks}, `NL_2.0` and so on."""
+
+    def __init__(self, name="resnet50", last_stride=1, width_multiplier=1.0, non_local=()):
         super().__init__()
         kind, counts = LAYERS[name]
         block = Basic if kind == "basic" else Bottleneck
@@ -101,9 +120,20 @@ class ResNet(nn.Module):
                 cin = width * block.expansion
             setattr(self, f"layer{stage}", nn.Sequential(*blocks))
             self.channels.append(cin)
+        for stage, count in dict(non_local).items():
+            blocks = [NonLocal(self.channels[stage - 1]) for _ in range(count)]
+            setattr(self, f"NL_{stage}", nn.ModuleList(blocks))
+
+    def stage(self, stage, x):
+        blocks, others = getattr(self, f"layer{stage}"), getattr(self, f"NL_{stage}", ())
+        for i, block in enumerate(blocks):
+            x = block(x)
+            if i >= len(blocks) - len(others):
+                x = others[i - len(blocks) + len(others)](x)
+        return x
 
     def forward(self, x, after=lambda stage, y: y):
         x = self.maxpool(torch.relu_(self.bn1(self.conv1(x))))
         for stage in range(1, 5):
-            x = after(stage, getattr(self, f"layer{stage}")(x))
+            x = after(stage, self.stage(stage, x))
         return x
