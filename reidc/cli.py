@@ -238,7 +238,8 @@ def _info(commands):
         description="Without arguments: version, processor level, threads. With a checkpoint or "
         "--system: a table by layer, and the plan with --plan.")
     p.add_argument("checkpoint", nargs="?", metavar="RUN_OR_CHECKPOINT")
-    p.add_argument("--recipes", action="store_true", help="show every recipe")
+    p.add_argument("--recipes", nargs="?", const="", metavar="NAME",
+                   help="list the recipes, or show the whole of one")
     p.add_argument("--plan", type=_positive, metavar="BATCH",
                    help="the list of calls for a batch: kernel, shape, bytes, MACs")
     p.add_argument("--training", action="store_true", help="with --plan: of a training step")

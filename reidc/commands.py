@@ -283,11 +283,13 @@ def info(arguments):
 
     if arguments.training and not arguments.plan:
         raise UsageError("--training: goes with --plan BATCH")
-    if arguments.recipes:
+    if arguments.recipes is not None:
         from reidc import recipes
 
-        for name in recipes.names():
-            print(f"{name}\n{'-' * len(name)}\n{recipes.get(name)}\n")
+        try:
+            print(recipes.get(arguments.recipes) if arguments.recipes else recipes.table())
+        except ArgumentError as error:
+            raise UsageError(str(error)) from None
         return
     if arguments.checkpoint and (arguments.system or network_settings(arguments)):
         raise UsageError("info: a checkpoint has its own system and switches; name one or the "

@@ -89,7 +89,8 @@ class Recipe(dict):
 
     def set(self, key, value):
         """Change a key, named with dots ("optimizer.groups.backbone.*.lr_factor": the pattern may
-        have some of its own). ValueError: there is no such key (the nearest is named)."""
+        have some of its own). With a new `optimizer.kind` or `schedule.kind` the keys of the kind
+        before go. ValueError: there is no such key (the nearest is named)."""
         *path, last = _split(key)
         place, section = self, ""
         for part in path:
@@ -100,8 +101,21 @@ class Recipe(dict):
                 raise ArgumentError(f"recipe: {key!r}: {part} is {place[part]!r}, it has no keys")
             place, section = place[part], f"{section}.{part}" if section else part
         self._check_key(last, section, place, key)
+        changed = place.get(last) != value
         place[last] = value
+        if changed and key in ("optimizer.kind", "schedule.kind"):
+            self._drop_others(section)
         return self
+
+    def _drop_others(self, section):
+        """Leave out what belonged to the kind before: of an optimiser what the new one does not
+        have, of a schedule all but the warm-up (the same word may mean another thing)."""
+        place = self[section]
+        known = ("kind", "warmup")
+        if section == "optimizer":
+            known = (*COMMON, *KINDS.get(str(place["kind"]), place))
+        for name in [name for name in place if name not in known]:
+            del place[name]
 
     def _check_key(self, name, section, place, whole):
         known = _known(section, self)

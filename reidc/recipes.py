@@ -1,29 +1,21 @@
 """Training recipes as plain data: `reidc.recipes.get("mbgn-market1501")`, overridable key by key.
 
 A recipe is a nested dict that prints as a table. `recipe.set("optimizer.lr", 1e-4)` changes a key;
-an unknown one is an error that names the nearest (reidc/recipe.py knows the keys). Where each
-number comes from: the recipe section of the system's page, `spec/common.md` for the rest.
+an unknown one is an error that names the nearest (reidc/recipe.py knows the keys). The published
+ones are in reidc/published.py.
 """
 import copy
 
 from reidc._core import ArgumentError
+from reidc.published import PUBLISHED, result
 from reidc.recipe import DEFAULTS, OPTIMIZER_DEFAULTS, Recipe, nearest
 
 # per_step: the schedule's epoch counts on within an epoch (False: one rate an epoch, as published).
 # evaluate_every: test after so many epochs and after the last; 0: never.
-_ADAM = {"kind": "adam", "lr": 3.5e-4, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 5e-4,
-         "groups": None}
+_ADAM = {"kind": "adam", "betas": [0.9, 0.999], "eps": 1e-8}
 
 RECIPES = {
-    # Tu, Guan, Kuang 2022, with the MGN code's settings where the paper is silent.
-    "mbgn-market1501": {
-        "system": "mbgn", "options": {"height": 384, "width": 128},
-        "epochs": 160, "identities": 16, "images": 4, "sampler": "pk", "seed": 0,
-        "optimizer": {**_ADAM, "lr": 2e-4},
-        "schedule": {"kind": "exponential", "gamma": 0.98, "hold": 40},
-        "augment": {"pad": 0, "erasing": "zero"},
-        "per_step": False, "evaluate_every": 0,
-    },
+    **PUBLISHED,
     # Ours: from fresh weights on a few thousand small pictures, in minutes. Found by trying:
     # attention after the last stage only (with it after all four a network this narrow reached
     # a quarter of the mAP in the same time, however the rate was set), twice as many steps of
@@ -39,16 +31,6 @@ RECIPES = {
         "augment": {"pad": 4, "erasing": "zero", "erase": 0.3},
         "per_step": True, "evaluate_every": 6,
     },
-    # Luo et al. 2019, "bag of tricks".
-    "bot-market1501": {
-        "system": "baseline", "options": {"height": 256, "width": 128},
-        "epochs": 120, "identities": 16, "images": 4, "sampler": "pk", "seed": 0,
-        "optimizer": dict(_ADAM),
-        "schedule": {"kind": "strong_baseline", "milestones": [40, 70], "gamma": 0.1,
-                     "epochs": 10, "factor": 0.01},
-        "augment": {"pad": 10, "erasing": "sb"},
-        "per_step": False, "evaluate_every": 0,
-    },
 }
 
 
@@ -62,13 +44,57 @@ def get(name):
     nearest is named)."""
     if not isinstance(name, dict) and name not in RECIPES:
         raise ArgumentError(f"recipe: no {name!r}; did you mean {nearest(name, RECIPES)!r}? "
-                            f"There are {', '.join(RECIPES)}")
+                            "(`reidc info --recipes` lists them)")
     given = dict(name) if isinstance(name, dict) else RECIPES[name]
     missing = [key for key in ("epochs", "identities", "images", "optimizer", "schedule")
                if key not in given]
     if missing:
         raise ArgumentError(f"recipe: {', '.join(missing)} missing")
-    recipe = Recipe(copy.deepcopy({**DEFAULTS, **given}))
+    recipe = Recipe(copy.deepcopy({**given, **{k: v for k, v in DEFAULTS.items()
+                                               if k not in given}}))
     if isinstance(recipe["optimizer"], dict):
         recipe["optimizer"] = {**OPTIMIZER_DEFAULTS, **recipe["optimizer"]}
     return recipe
+
+
+# ---- the list ---------------------------------------------------------------------------------
+
+
+def _schedule_words(rule):
+    """'×0.1 at 40, 70; warm-up 10'."""
+    kind, factor = rule["kind"], f"×{rule.get('gamma', 0.1):g}"
+    if "milestones" in rule:
+        words = [f"{factor} at {', '.join(map(str, rule['milestones']))}"]
+    elif kind == "exponential":
+        words = [f"{factor} an epoch from {rule.get('hold', 0)}"]
+    elif kind == "cosine":
+        delay = f" from {rule['delay']}" if rule.get("delay") else ""
+        words = [f"cosine{delay} to {rule.get('eta_min', 0):g}"]
+    else:
+        words = [kind]
+    warm = rule.get("warmup") or {}
+    length = warm.get("epochs", rule.get("epochs") if kind in ("strong_baseline", "hamr") else None)
+    if length:
+        words.append(f"warm-up {length:g}")
+    elif warm.get("iterations"):
+        words.append(f"warm-up {warm['iterations']} steps")
+    return "; ".join(words)
+
+
+def table():
+    """Every recipe in a line: network, input, batch (identities × images), epochs, optimiser,
+    rate, schedule, and the published mAP and rank-1 (per cent) where there are."""
+    rows = [("recipe", "network", "input", "batch", "epochs", "optimiser", "rate", "schedule",
+             "mAP", "rank-1")]
+    for name in names():
+        r, published = get(name), result(name)
+        size = "×".join(str(r["options"].get(side, "-")) for side in ("height", "width"))
+        rows.append((name, r.get("system", "-"), size, f"{r['identities']}×{r['images']}",
+                     str(r["epochs"]), r["optimizer"]["kind"], f"{r['optimizer']['lr']:g}",
+                     _schedule_words(r["schedule"]),
+                     *([f"{figure:.1f}" for figure in published] if published else ["", ""])))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.rjust(w) if i >= 8 else cell.ljust(w)
+                       for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+             for row in rows]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
