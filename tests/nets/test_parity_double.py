@@ -18,6 +18,9 @@ QUARTER = dict(backbone="resnet18", width_multiplier=0.25)
 EIGHTH = dict(width_multiplier=0.125)
 CASES = {
     "Baseline": QUARTER | dict(center=True),
+    "Baseline, stronger": EIGHTH | dict(
+        pool="gem", head="circle", non_local=True, triplet_on="bnneck", spread="others",
+        margin=None),
     "MBGN": QUARTER,
     "HAMR": QUARTER | dict(reduce_dim=16, feat_dim=24, triplet=False),
     "MGAF": QUARTER,
@@ -27,7 +30,7 @@ CASES = {
 
 
 def made(name):
-    options = CASES[name]
+    options, name = CASES[name], name.split(",")[0]
     dropout = dict(dropout=0.0) if name == "MBGN" else {}
     m = getattr(reidc, name)(5, 96, 32, precision="float64", **options | dropout)
     twin = twin_of(name, 5, 96, 32, **options).double().train()
