@@ -16,6 +16,8 @@ class Subset:
         self.split, self.name = split, name
         self.indices = np.asarray(rows, np.int64)
         self.keeps = getattr(split, "keeps", False)
+        if hasattr(split, "rows"):  # what `Synthetic.masks` and the like take
+            self.rows = np.asarray(split.rows)[self.indices]
         self.pids = np.asarray(split.pids)[self.indices]
         camids, paths = getattr(split, "camids", None), getattr(split, "paths", None)
         self.camids = None if camids is None else np.asarray(camids)[self.indices]

@@ -36,12 +36,23 @@ def everything(m, o):
     m.load_state_dict(m.state_dict())
     m.parameters(), m.gradients(), m.zero_grad(), m.graph(), m.plan(2), m.memory_plan(2)
     o.load_state_dict(o.state_dict())
+    ema = reidc.EMA(m, 0.9)
+    m.freeze(["conv*"])
+    o.clip_norm = 1.0
+    m.train_step(F, LABELS, o, ema=ema)
+    with ema.applied():
+        ema.weights()
+    ema.update(), ema.load_state_dict(ema.state_dict()), o.load_state_dict(o.state_dict())
+    m.freeze([]), m.frozen, o.gradient_norm, o.reset(), ema.network
+    o.clip_norm = None
     m.config, m.contract, m.summary(), repr(m)
     for call in (lambda: m.embed(X.astype(int)), lambda: m.embed(X[0]), lambda: m.loss(X, [1] * 8),
                  lambda: m.loss(X, LABELS[:3]), lambda: m.load_state_dict({"x": X}),
                  lambda: m.load_state_dict({}), lambda: m.backward({"embedding": X}),
                  lambda: m.train_step(X, LABELS, None), lambda: m.embed(F * np.nan),
-                 lambda: o.load_state_dict({}), lambda: m.plan(-1)):
+                 lambda: o.load_state_dict({}), lambda: m.plan(-1), lambda: m.freeze(["x"]),
+                 lambda: m.freeze(3), lambda: ema.load_state_dict({}), ema.restore,
+                 lambda: m.train_step(X, LABELS, o, ema=3), lambda: reidc.EMA(m, 2)):
         with pytest.raises((TypeError, ValueError)):
             call()
 
@@ -94,7 +105,8 @@ def test_everything_is_given_back():
         o = reidc.Adam(m, 1e-3)
         everything(m, o)
         views = m.copy().parameters()
-        m.kept = {"views": m.parameters(), "optimizer": o, "self": m}  # cycles
+        m.kept = {"views": m.parameters(), "optimizer": o, "self": m,  # cycles
+                  "average": reidc.EMA(m, 0.5)}
         del m, o, views
     gc.collect()
     assert _core._memory_live() == core
@@ -122,6 +134,9 @@ CALLS = {
     "forward": lambda m, o: m.forward(X[:5], training=True),
     "loss": lambda m, o: m.loss(X[:6], LABELS[:6]),
     "train": lambda m, o: m.train_step(X[:7], LABELS[:7], o),
+    "clip": lambda m, o: setattr(o, "clip_norm", 1.0) or m.train_step(X[:7], LABELS[:7], o),
+    "ema": lambda m, o: reidc.EMA(m, 0.9),
+    "freeze": lambda m, o: m.freeze(["conv*"]) or True,
     "plan": lambda m, o: m.plan(5),
     "memory": lambda m, o: m.memory_plan(4),
 }
@@ -154,4 +169,4 @@ def test_every_failed_allocation(name):
         del m, o
         gc.collect()
         assert _core._memory_live() <= core
-    assert result is not None and failures >= (1 if name == "plan" else 2), failures
+    assert result is not None and failures >= (1 if name in ("plan", "freeze") else 2), failures

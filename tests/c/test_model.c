@@ -49,20 +49,30 @@ live(const char *system, const rc_setting *settings, int n, const batch *b, doub
 {
     rc_model *m = NULL;
     rc_optimizer *o = NULL;
+    rc_ema *ema = NULL;
+    static const char *const frozen[] = {"backbone.layer1.*", "backbone.bn1.*"};
     rc_optimizer_config adam = {.kind = RC_OPT_ADAM, .lr = 1e-3, .weight_decay = 5e-4,
-                                .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+                                .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .clip_norm = 1};
     double parts[8] = {0};
     rc_status status = rc_model_new(system, settings, n, &m, err);
     if (status == RC_OK) {
         status = rc_optimizer_new(m, &adam, NULL, 0, &o, err);
     }
-    for (int step = 0; status == RC_OK && step < 2; step++) {
-        status = rc_model_train_step(m, &b->images, b->labels, NULL, o, NULL, parts, NULL, err);
+    if (status == RC_OK) {
+        status = rc_ema_new(m, 0.9, &ema, err);
+    }
+    for (int step = 0; status == RC_OK && step < 2; step++) { /* the first with frozen layers */
+        status = rc_model_freeze(m, frozen, step == 0 ? 2 : 0, err);
+        if (status == RC_OK) {
+            status = rc_model_train_step(m, &b->images, b->labels, NULL, o, ema, parts, NULL, err);
+        }
     }
     if (status == RC_OK) {
         *total = parts[rc_model_loss_count(m) - 1];
+        rc_ema_swap(ema); /* the average is what is embedded */
         status = rc_model_embed(m, &b->images, true, true, 3, embedding, NULL, err);
     }
+    rc_ema_free(ema);
     rc_optimizer_free(o);
     rc_model_free(m);
     return status;

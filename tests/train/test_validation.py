@@ -44,11 +44,11 @@ def test_hold_out(data, validation, count):
     # the first picture of each identity in each camera is a query
     pairs = list(zip(held.query.pids.tolist(), held.query.camids.tolist()))
     assert len(pairs) == len(set(pairs))
-    where = {tuple(row): i for i, row in enumerate(data.train.rows.tolist())}
     for split in (smaller.train, held.query, held.gallery):
         assert np.array_equal(split.batch([0, 1]), data.train.batch(split.indices[:2]))
         assert np.array_equal(split.images[1], data.train.images[split.indices[1]])
-    assert where and "images of" in repr(held.query) and "query" in repr(held)
+        assert np.array_equal(data.render(split.rows[:2]), split.batch([0, 1]))
+    assert "images of" in repr(held.query) and "query" in repr(held)
 
 
 def test_the_seed_chooses(data):
