@@ -118,6 +118,11 @@ def frame(axes, color):
         spine.set_linestyle(FRAMES[color])
 
 
+def fitting(words, inches, size):
+    """A size of letters, at most `size` points, at which words take no more than so many inches."""
+    return max(3.5, min(size, inches * 72 / (0.62 * max(1, len(words)))))
+
+
 def hide(axes):
     """Axes of a grid that have no picture."""
     axes.set_visible(False)
@@ -126,7 +131,7 @@ def hide(axes):
 def caption(axes, words, **options):
     """A line under a picture."""
     axes.annotate(words, (0.5, 0), (0, -2.5), xycoords="axes fraction", textcoords="offset points",
-                  ha="center", va="top", fontsize=6.5, **{"color": FAINT, **options})
+                  ha="center", va="top", **{"color": FAINT, "fontsize": 6.5, **options})
 
 
 # ---- checks ----------------------------------------------------------------------------------

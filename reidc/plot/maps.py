@@ -88,10 +88,11 @@ def overlay(images, maps, titles=None, *, rows=None, notes=None, outline=None, a
                 if outline is not None:
                     _contour(axes, image, outline[i])
                 if notes is not None:
-                    c.caption(axes, notes[i][j])
+                    note = notes[i][j]
+                    c.caption(axes, note, fontsize=c.fitting(note, grid.cell, 6.5))
             grid.label(i, labels[i].split("\n"))
         for axes, (word, _) in zip(grid.axes[0][1:], columns):
-            axes.set_title(word, fontsize=8, pad=4)
+            axes.set_title(word, fontsize=c.fitting(word, grid.cell, 8), pad=4)
         _bar(grid, heat)
         if title:
             grid.text(grid.left, grid.height - 0.06, title, va="top", fontsize=9)
@@ -174,12 +175,14 @@ def attention(m, images, *, names=None, at=None, alpha=0.5, cmap="inferno", titl
             for axes, (name, array) in zip(line[1:], drawn.items()):
                 low, high = float(array[i].min()), float(array[i].max())
                 heat = _heat(axes, image, array[i], cmap, alpha, low, max(high, low + 1e-12))
-                c.caption(axes, f"{low:.2g} to {high:.2g}")
+                words = f"{low:.2g} to {high:.2g}"
+                c.caption(axes, words, fontsize=c.fitting(words, grid.cell, 6.5))
                 if at is not None and _looks(name, given[name]):
                     axes.plot(at[1] * image.shape[1], at[0] * image.shape[0], "o", color="white",
                               markerfacecolor="none", markersize=6, markeredgewidth=1.2)
         for axes, name in zip(grid.axes[0][1:], drawn):
-            axes.set_title(name.removeprefix("backbone."), fontsize=7, pad=4)
+            name = name.removeprefix("backbone.")
+            axes.set_title(name, fontsize=c.fitting(name, grid.cell, 7), pad=4)
         _bar(grid, heat)
         if title:
             grid.text(grid.left, grid.height - 0.06, title, va="top", fontsize=9)

@@ -448,6 +448,7 @@ def test_overlay():
     one = drawn(plot.overlay(list(IMAGES), MAPS, titles=["only"], alpha=0.7, cmap="viridis"))
     assert len(shown(one)) == 6 and shown(one)[1].images[1].get_alpha() == 0.7
     assert len(shown(drawn(plot.overlay(IMAGES, [MAPS] * 9, titles=list("abcdefghi"))))) == 30
+    drawn(plot.overlay(IMAGES, [MAPS] * 4, titles=["a rather long title"] * 4, width=4))
 
 
 @pytest.mark.parametrize("maps, change, error, words", [
@@ -535,7 +536,7 @@ def narrow(cls, height=96, width=32, **options):
 def test_attention_of_the_networks(make, names):
     m = make()
     given = {k.removeprefix("backbone."): v for k, v in m.attention(IMAGES).items()}
-    figure = drawn(plot.attention(m, IMAGES, width=12))
+    figure = drawn(plot.attention(m, IMAGES))
     axes = shown(figure)
     titles = [a.get_title() for a in axes]
     assert set(names) <= set(titles)
@@ -547,7 +548,7 @@ def test_attention_of_the_networks(make, names):
             assert heat.shape[0] == 3 * heat.shape[1] and heat.size == array.shape[-1]
             place = heat.shape[1] + 0  # the first position of the second row
             at = (1.5 / heat.shape[0], 0.5 / heat.shape[1])
-            one = shown(plot.attention(m, IMAGES, at=at, width=12))[titles.index(name)]
+            one = shown(plot.attention(m, IMAGES, at=at))[titles.index(name)]
             row = array[..., place, :]
             row = row.mean(0) if row.ndim == 2 else row
             assert np.allclose(one.images[1].get_array().reshape(-1), row, atol=1e-6)
