@@ -1,8 +1,8 @@
 """Run notebooks top to bottom and keep their outputs: `python notebooks/run.py [NAME …]`.
 
 Needs nbclient and ipykernel (`pip install 'reidc[notebook]'`). Without a name all are run, each in
-a fresh kernel of this Python. A cell that fails ends it with the cell's error; the file is then left
-as it was.
+a fresh kernel of this Python. A cell that fails ends it with the cell's error; the file is then
+left as it was.
 """
 import sys
 import time
@@ -10,7 +10,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-LIMIT = 600  # seconds a cell may take, on a crowded machine
+LIMIT = 1800  # seconds a cell may take, on a crowded machine
 
 
 def execute(path):
@@ -38,7 +38,8 @@ def main(names):
         notebook = execute(path)
         text = nbformat.writes(notebook, version=4)
         path.write_text(text + "\n", encoding="utf-8")
-        print(f"{path.name}: {time.monotonic() - began:.0f} s, {len(text) / 1e6:.2f} MB", flush=True)
+        took = time.monotonic() - began
+        print(f"{path.name}: {took:.0f} s, {len(text) / 1e6:.2f} MB", flush=True)
 
 
 if __name__ == "__main__":

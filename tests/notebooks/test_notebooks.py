@@ -1,4 +1,4 @@
-"""The notebooks: what is committed is a whole run without errors; with -m notebook they run anew."""
+"""The notebooks: what is committed is a run without errors; with -m notebook they run anew."""
 import importlib.util
 import json
 import os
