@@ -2,35 +2,18 @@
 
 A recipe is a nested dict that prints as a table. `recipe.set("optimizer.lr", 1e-4)` changes a key;
 an unknown one is an error that names the nearest (reidc/recipe.py knows the keys). The published
-ones are in reidc/published.py.
+ones are in reidc/published.py, our own in reidc/small.py.
 """
 import copy
 
 from reidc._core import ArgumentError
 from reidc.published import PUBLISHED, result
 from reidc.recipe import DEFAULTS, OPTIMIZER_DEFAULTS, Recipe, nearest
-
-# per_step: the schedule's epoch counts on within an epoch (False: one rate an epoch, as published).
-# evaluate_every: test after so many epochs and after the last; 0: never.
-_ADAM = {"kind": "adam", "betas": [0.9, 0.999], "eps": 1e-8}
+from reidc.small import SMALL
 
 RECIPES = {
     **PUBLISHED,
-    # Ours: from fresh weights on a few thousand small pictures, in minutes. Found by trying:
-    # attention after the last stage only (with it after all four a network this narrow reached
-    # a quarter of the mAP in the same time, however the rate was set), twice as many steps of
-    # half the batch, a high rate with a short warm-up that counts in steps, little decay.
-    "mbgn-small": {
-        "system": "mbgn",
-        "options": {"height": 96, "width": 32, "backbone": "resnet18", "width_multiplier": 0.25,
-                    "num_attention": 1, "dropout": 0.2},
-        "epochs": 36, "identities": 8, "images": 4, "sampler": "pk", "seed": 0,
-        "optimizer": {**_ADAM, "lr": 4e-3, "weight_decay": 1e-4},
-        "schedule": {"kind": "cosine", "eta_min": 1e-5,
-                     "warmup": {"epochs": 0.5, "factor": 0.05}},
-        "augment": {"pad": 4, "erasing": "zero", "erase": 0.3},
-        "per_step": True, "evaluate_every": 6,
-    },
+    **SMALL,
 }
 
 
