@@ -15,6 +15,7 @@ from reidc._files import write_atomic
 from reidc.ablation_report import Ablation, circumstances
 from reidc.ablation_tables import TABLES  # noqa: F401  (public here)
 from reidc.progress import duration
+from reidc.small import NARROW
 
 SCALES = {"small": "{}-small", "full": "{}-market1501"}  # the recipe of a system's rows
 # Of every row at small scale, whatever its system: all 25 of HAMR then take less than 30 minutes a
@@ -25,7 +26,6 @@ SETUP = "setup.json"
 # Found on another drawn world (synthetic:small,seed=1), by the training losses of the weakest row:
 # MGAF's small branch alone falls to features that are all the same at the recipe's rate.
 SMALL = {"mgaf": {"optimizer.lr": 1e-3}}
-NARROW = {"height": 96, "width": 32, "backbone": "resnet18", "width_multiplier": 0.25}
 
 
 def choose(system, numbers=None):
