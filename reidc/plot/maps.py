@@ -170,13 +170,13 @@ def attention(m, images, *, names=None, at=None, alpha=0.5, cmap="inferno", titl
     with c.style() as figure:
         grid = c.Grid(figure, len(pictures), 1 + len(drawn), c.ratio_of(pictures), width,
                       head=0.45 if title else 0.24, below=0.18, foot=0.2)
+        letters = c.fitting("0.0012 to 0.98", grid.cell, 6.5)  # the longest of what stands below
         for i, (line, image) in enumerate(zip(grid.axes, pictures)):
             c.picture(line[0], image, (0, image.shape[1], image.shape[0], 0))
             for axes, (name, array) in zip(line[1:], drawn.items()):
                 low, high = float(array[i].min()), float(array[i].max())
                 heat = _heat(axes, image, array[i], cmap, alpha, low, max(high, low + 1e-12))
-                words = f"{low:.2g} to {high:.2g}"
-                c.caption(axes, words, fontsize=c.fitting(words, grid.cell, 6.5))
+                c.caption(axes, f"{low:.2g} to {high:.2g}", fontsize=letters)
                 if at is not None and _looks(name, given[name]):
                     axes.plot(at[1] * image.shape[1], at[0] * image.shape[0], "o", color="white",
                               markerfacecolor="none", markersize=6, markeredgewidth=1.2)
