@@ -76,6 +76,7 @@ void rc_parallel(int64_t tasks, int threads, rc_task task, void *context);
 int rc_cpu_count(void); /* processors this process may use (affinity, container quota) */
 
 double rc_seconds(void); /* monotonic clock */
+double rc_cpu_seconds(void); /* of all threads of the process */
 
 /* ---- CPU (base/cpu.c) ----------------------------------------------------------------- */
 

@@ -21,7 +21,13 @@
     X(rc_fast_dropout)      \
     X(rc_fast_max_pool2d)   \
     X(rc_fast_region_pool)  \
-    X(rc_fast_channel_pool)
+    X(rc_fast_channel_pool) \
+    X(rc_fast_avg_pool2d)   \
+    X(rc_fast_softmax)      \
+    X(rc_fast_gem)          \
+    X(rc_fast_scale_add)    \
+    X(rc_fast_instance_norm) \
+    X(rc_fast_relative_attention)
 
 #define DECLARE_GENERIC(name) extern const rc_fast_kernel name##__generic;
 #define ENTRY_GENERIC(name) &name##__generic,

@@ -137,9 +137,9 @@ describe_step(const rc_model *m, const rc_plan *p, int32_t i, text *t)
     }
     char time[64] = "";
     if (s->runs) {
-        double seconds = s->seconds / (double)s->runs;
-        snprintf(time, sizeof time, " %9.3f ms %7.1f GFLOP/s", seconds * 1e3,
-                 2e-9 * macs / seconds);
+        double seconds = s->seconds / (double)s->runs, cpu = s->cpu_seconds / (double)s->runs;
+        snprintf(time, sizeof time, " %9.3f ms %9.3f ms cpu %7.1f GFLOP/s", seconds * 1e3,
+                 cpu * 1e3, 2e-9 * macs / seconds);
     }
     return append(t, "%4d %-8s %-14s %-34s %-20s %10.2f MiB %10.1f MMAC  %-36s%s\n", (int)i,
                   pass_name(s->pass), op, name, shape, (double)bytes / 1048576, macs / 1e6,

@@ -226,8 +226,8 @@ typedef struct rc_plan_bytes {
 rc_status rc_model_memory(rc_model *m, int64_t batch, bool training, rc_plan_bytes *out,
                           rc_error *err);
 
-/* While on, every step of a run is timed; rc_model_plan_text shows the mean, and what share of
- * all it is. Costs well under a microsecond a step. */
+/* While on, every step of a run is timed, by the clock and in processor time of all threads;
+ * rc_model_plan_text shows the means. Costs about a microsecond a step. */
 void rc_model_profile(rc_model *m, bool on);
 
 /* The plan as text: node, kernel, shape, bytes, MACs a line. *text is the caller's (rc_free). */

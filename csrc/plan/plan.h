@@ -93,7 +93,7 @@ typedef struct rc_step {
     rc_ref x[RC_MAX_IN], dx[RC_MAX_IN], y, dy, ws, tmp, state[2];
     bool first_gradient[RC_MAX_IN]; /* this step is the first to write that weight's gradient */
     rc_conv_step conv;
-    double seconds; /* spent here while the model is profiled … */
+    double seconds, cpu_seconds; /* spent here while the model is profiled … */
     int64_t runs;   /* … in so many runs */
     rc_call call;
 } rc_step;

@@ -154,9 +154,11 @@ rc_run_steps(const rc_model *m, rc_plan *p, int32_t from, int32_t to, const rc_p
     for (int32_t i = from; i < to; i++) {
         rc_step *s = &p->steps[i];
         double start = m->profile ? rc_seconds() : 0;
+        double cpu_start = m->profile ? rc_cpu_seconds() : 0;
         s->run(&s->call);
         if (m->profile) {
             s->seconds += rc_seconds() - start;
+            s->cpu_seconds += rc_cpu_seconds() - cpu_start;
             s->runs++;
         }
         if (rc_asked_to_stop(poll, &last)) {

@@ -215,6 +215,7 @@ for negate in (0, 1):
     case("softmax", {"negate": negate}, [(1, 2, 37)], ref_softmax)
     case("softmax", {"negate": negate}, [(2, 4, 6)], ref_softmax, numeric=False,
          inputs=lambda rng, s: [rng.integers(-800, 800, s[0]).astype(float)], label="large")
+    case("softmax", {"negate": negate}, [(2, 5, 300)], ref_softmax, numeric=False)
 case("softmax", {}, [(1, 3, 1)], ref_softmax)
 wrong("softmax", {}, [(3, 5)], "3 dimensions")
 
@@ -243,6 +244,8 @@ case("gem", {"eps": 0.4}, [(2, 5, 6, 3), (1,)], ref_gem, inputs=gem_inputs(2.0),
      label="many below eps")
 case("gem", {"eps": 1e-6}, [(2, 4, 3, 3), (1,)], ref_gem, numeric=False, terms=32,
      inputs=lambda rng, s: [np.zeros(s[0]), np.array([9.0])], label="blank")  # eps^p: no float
+case("gem", {"eps": 1e-6}, [(2, 150, 5, 3), (1,)], ref_gem, inputs=gem_inputs(3.0, 1.0, 0.2),
+     terms=64, numeric=False, label="wide")
 wrong("gem", {"eps": 0.0}, [(1, 2, 3, 3), (1,)], "eps")
 wrong("gem", {"eps": 1e-6}, [(1, 2, 3, 3), (2,)], "p: expected one")
 wrong("gem", {"eps": 1e-6}, [(1, 2), (1,)], "1x2")
@@ -312,6 +315,7 @@ relative_attention(3, 2, 1, 1, 4, 1.0)  # one row: rel_h is a constant of each r
 relative_attention(2, 2, 2, 3, 1, 1.0)
 relative_attention(1, 3, 5, 1, 1, 1.0)
 relative_attention(2, 4, 16, 6, 3, 0.25, numeric=False)
+relative_attention(1, 2, 40, 12, 6, 0.16, numeric=False)
 case("relative_attention", {"groups": 2, "scale": 1.0},
      [(2, 4, 3, 2)] * 3 + [(5, 2), (3, 2)], ref_relative_attention, numeric=False, label="large",
      inputs=lambda rng, s: [30 * rng.standard_normal(shape) for shape in s], terms=400)

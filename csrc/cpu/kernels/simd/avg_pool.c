@@ -1,0 +1,114 @@
+/* Mean over windows of NHWC maps; rules: csrc/ops/avg_pool2d.c. A task is some rows of y (forward)
+ * or of x (backward); all channels of a position at a time, taps one after the other. */
+#include "cpu/kernels/simd/loops.h"
+
+typedef struct job {
+    const rc_call *call;
+    int64_t h, w, c, oh, ow, kernel, stride;
+    float share;
+    rc_cut rows;
+} job;
+
+static job
+job_new(const rc_call *call, const rc_shape *of)
+{
+    const rc_attrs *a = call->attrs;
+    return (job){call, call->xs[0].d[2], call->xs[0].d[3], call->ys.d[1], call->ys.d[2],
+                 call->ys.d[3], a->kernel, a->stride, 1 / (float)(a->kernel * a->kernel),
+                 cut_rows(of->d[0] * of->d[2], of->d[1] * of->d[3])};
+}
+
+/* to += from, or to = from. */
+static void
+row_put(float *to, const float *from, int64_t count, bool add)
+{
+    if (!add) {
+        memcpy(to, from, (size_t)count * sizeof *to);
+        return;
+    }
+    RC_IVDEP
+    for (int64_t k = 0; k < count; k++) {
+        to[k] += from[k];
+    }
+}
+
+static void
+forward_task(void *context, int64_t task, int worker)
+{
+    (void)worker;
+    const job *j = context;
+    const float *x = j->call->x[0];
+    for (int64_t r = cut_from(j->rows, task); r < cut_to(j->rows, task); r++) {
+        const float *top = x + (r / j->oh * j->h + r % j->oh * j->stride) * j->w * j->c;
+        float *y = (float *)j->call->y + r * j->ow * j->c;
+        for (int64_t i = 0; i < j->ow; i++, y += j->c) {
+            for (int64_t tap = 0; tap < j->kernel * j->kernel; tap++) {
+                int64_t at = tap / j->kernel * j->w + i * j->stride + tap % j->kernel;
+                row_put(y, top + at * j->c, j->c, tap > 0);
+            }
+            RC_IVDEP
+            for (int64_t k = 0; k < j->c; k++) {
+                y[k] *= j->share;
+            }
+        }
+    }
+}
+
+/* The first and last window (of `count`) that have position `at`; none: first > last. */
+static void
+windows_at(const job *j, int64_t at, int64_t count, int64_t *first, int64_t *last)
+{
+    *first = at < j->kernel ? 0 : (at - j->kernel) / j->stride + 1;
+    *last = at / j->stride < count - 1 ? at / j->stride : count - 1;
+}
+
+static void
+backward_task(void *context, int64_t task, int worker)
+{
+    (void)worker;
+    const job *j = context;
+    const float *dy = j->call->dy;
+    bool add = j->call->add[0];
+    for (int64_t r = cut_from(j->rows, task); r < cut_to(j->rows, task); r++) {
+        int64_t top, bottom, left, right;
+        windows_at(j, r % j->h, j->oh, &top, &bottom);
+        float *dx = (float *)j->call->dx[0] + r * j->w * j->c;
+        for (int64_t i = 0; i < j->w; i++, dx += j->c) {
+            windows_at(j, i, j->ow, &left, &right);
+            if (!add) {
+                memset(dx, 0, (size_t)j->c * sizeof *dx);
+            }
+            for (int64_t row = top; row <= bottom; row++) {
+                for (int64_t column = left; column <= right; column++) {
+                    const float *from =
+                        dy + ((r / j->h * j->oh + row) * j->ow + column) * j->c;
+                    RC_IVDEP
+                    for (int64_t k = 0; k < j->c; k++) {
+                        dx[k] += j->share * from[k];
+                    }
+                }
+            }
+        }
+    }
+}
+
+static void
+forward(const rc_call *call)
+{
+    job j = job_new(call, &call->ys);
+    rc_parallel(j.rows.tasks, call->threads, forward_task, &j);
+}
+
+static void
+backward(const rc_call *call)
+{
+    job j = job_new(call, &call->xs[0]);
+    rc_parallel(j.rows.tasks, call->threads, backward_task, &j);
+}
+
+const rc_fast_kernel RC_SIMD(rc_fast_avg_pool2d) = {
+    .name = "rc_f32_avg_pool2d__" RC_ISA_TEXT,
+    .op = RC_OP_avg_pool2d,
+    .forward = forward,
+    .backward = backward,
+};
