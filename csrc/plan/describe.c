@@ -9,13 +9,18 @@
 static rc_status
 plan_for(rc_model *m, int64_t batch, bool training, rc_plan **out, bool *made, rc_error *err)
 {
-    rc_plan_spec spec = {.n = batch};
+    rc_plan_spec spec = {.n = batch, .in_step = training && m->info.has_loss};
     if (batch < 1 || batch > 1 << 20) {
         return rc_fail(err, RC_ARGUMENT, "batch: expected 1 or more, got %lld", (long long)batch);
     }
     spec.kind = !training ? RC_PLAN_EVAL : m->info.has_loss ? RC_PLAN_LOSS : RC_PLAN_TRAIN;
     spec.input_gradient = spec.kind == RC_PLAN_TRAIN;
     *out = rc_model_cached_plan(m, &spec);
+    if (!*out && spec.in_step && m->profile) { /* what was profiled may be `loss` */
+        spec.in_step = false;
+        *out = rc_model_cached_plan(m, &spec);
+        spec.in_step = true;
+    }
     *made = !*out;
     return *out ? RC_OK : rc_plan_new(m, &spec, out, err);
 }
@@ -33,7 +38,8 @@ rc_model_memory(rc_model *m, int64_t batch, bool training, rc_plan_bytes *out, r
         for (int32_t i = 0; i < g->n_states; i++) {
             int64_t bytes = rc_shape_count(&g->states[i].shape) * (int64_t)m->real_size;
             out->weights += bytes;
-            out->gradients += training && g->states[i].kind != RC_STATE_BUFFER ? bytes : 0;
+            out->gradients += training && !p->spec.in_step
+                                      && g->states[i].kind != RC_STATE_BUFFER ? bytes : 0;
         }
         for (int32_t s = 0; s < p->n_steps; s++) {
             const rc_step *step = &p->steps[s];
@@ -146,6 +152,67 @@ describe_step(const rc_model *m, const rc_plan *p, int32_t i, text *t)
                   s->kernel, time);
 }
 
+/* What buffer b holds: the first step that writes it, and as what. */
+static void
+buffer_name(const rc_model *m, const rc_plan *p, int32_t b, char out[2 * RC_NAME])
+{
+    for (int32_t i = 0; i < p->n_steps; i++) {
+        const rc_step *s = &p->steps[i];
+        const struct {
+            const char *what;
+            const rc_ref *ref;
+        } written[] = {{"", &s->y}, {" kept", &s->ws}, {" scratch", &s->tmp}};
+        char name[RC_NAME] = "";
+        if (s->unit >= 0) {
+            unit_name(m, &p->units[s->unit], name);
+        }
+        for (int k = 0; k < 3; k++) {
+            if (written[k].ref->kind == RC_REF_BUFFER && written[k].ref->index == b) {
+                snprintf(out, 2 * RC_NAME, "%s %s%s", pass_name(s->pass), name, written[k].what);
+                return;
+            }
+        }
+        for (int k = 0; k < s->call.n_in; k++) {
+            if (s->dx[k].kind == RC_REF_BUFFER && s->dx[k].index == b) {
+                snprintf(out, 2 * RC_NAME, "gradient of input %d of %s", k, name);
+                return;
+            }
+        }
+    }
+    snprintf(out, 2 * RC_NAME, "input");
+}
+
+/* The step at which most bytes are alive, and the largest of them. */
+static bool
+describe_peak(const rc_model *m, const rc_plan *p, text *t)
+{
+    int64_t most = 0;
+    int32_t peak = 0;
+    for (int32_t i = 0; i < p->n_steps; i++) {
+        int64_t alive = 0;
+        for (int32_t b = 0; b < p->n_buffers; b++) {
+            const rc_buffer *o = &p->buffers[b];
+            alive += o->same_as < 0 && o->first <= i && i <= o->last ? o->bytes : 0;
+        }
+        if (alive > most) {
+            most = alive;
+            peak = i;
+        }
+    }
+    bool there = append(t, "most is alive in step %d: %.1f MiB; of these, more than 1 %% each:\n",
+                        (int)peak, (double)most / 1048576);
+    for (int32_t b = 0; there && b < p->n_buffers; b++) {
+        const rc_buffer *o = &p->buffers[b];
+        if (o->same_as < 0 && o->first <= peak && peak <= o->last && o->bytes > most / 100) {
+            char name[2 * RC_NAME];
+            buffer_name(m, p, b, name);
+            there = append(t, "%10.2f MiB  steps %4d to %4d  %s\n", (double)o->bytes / 1048576,
+                           (int)o->first, (int)o->last, name);
+        }
+    }
+    return there;
+}
+
 rc_status
 rc_model_plan_text(rc_model *m, int64_t batch, bool training, char **out, rc_error *err)
 {
@@ -161,6 +228,7 @@ rc_model_plan_text(rc_model *m, int64_t batch, bool training, char **out, rc_err
         for (int32_t i = 0; there && i < p->n_steps; i++) {
             there = describe_step(m, p, i, &t);
         }
+        there = there && describe_peak(m, p, &t);
         if (!there) {
             rc_free(t.data);
             status = rc_fail(err, RC_MEMORY, "out of memory while describing the plan");

@@ -19,7 +19,6 @@ typedef struct facts {
     bool *dropped;      /* … and it is computed again */
     int8_t *known;      /* memo of can_recompute: 0 unknown, 1 yes, 2 no */
     bool *backward;     /* per unit: has a backward step */
-    bool *state_written; /* per value: a weight whose gradient has been written */
 } facts;
 
 static const rc_op *
@@ -170,11 +169,20 @@ mark_flows(facts *f)
     }
 }
 
+/* Worth computing again instead of being kept: what passes over memory once or twice, and
+ * convolutions of few products a value whose result is larger than what they read. */
+#define FEW_PRODUCTS 64
+
 static bool
-reads_own_output(const facts *f, int32_t u)
+is_cheap(const facts *f, int32_t u)
 {
-    return f->backward[u]
-           && (reads_of(f, u, wanted_inputs(f, &f->p->units[u])) & RC_READS_Y);
+    const rc_unit *unit = &f->p->units[u];
+    const rc_shape *xs = unit_shapes(f->p, u), *y = &f->p->shapes[unit->node.out];
+    if (unit->node.op == RC_OP_conv2d) {
+        return xs[1].d[1] * xs[1].d[2] * xs[1].d[3] <= FEW_PRODUCTS
+               && rc_shape_count(y) >= 2 * rc_shape_count(&xs[0]);
+    }
+    return rules(unit)->cheap;
 }
 
 static bool can_recompute(facts *f, rc_value v);
@@ -199,8 +207,7 @@ can_recompute(facts *f, rc_value v)
 {
     if (!f->known[v]) {
         int32_t u = f->producer[v];
-        bool yes = u >= 0 && rules(&f->p->units[u])->cheap && !reads_own_output(f, u)
-                   && inputs_at_hand(f, &f->p->units[u]);
+        bool yes = u >= 0 && is_cheap(f, u) && inputs_at_hand(f, &f->p->units[u]);
         f->known[v] = yes ? 1 : 2;
     }
     return f->known[v] == 1;
@@ -338,17 +345,24 @@ at_hand(facts *f, rc_value v, rc_error *err)
     return lower_forward(f, f->producer[v], RC_PASS_AGAIN, err);
 }
 
-/* Where the gradient of input k goes; `first` tells whether this is its first writer. */
+/* Where the gradient of input k goes, and whether it is added to what is there. */
 static rc_status
 gradient_target(facts *f, const rc_unit *unit, int k, rc_step *step, rc_error *err)
 {
     rc_value v = unit->node.in[k];
     const rc_value_info *info = &f->m->graph->values[v];
+    if (info->kind == RC_VALUE_STATE && f->p->spec.in_step) {
+        int32_t *own = &f->p->state_gradient[info->index];
+        step->call.add[k] = *own >= 0;
+        if (*own < 0) {
+            RC_TRY(new_buffer(f->p, value_bytes(f, v), own, err));
+        }
+        step->dx[k] = (rc_ref){RC_REF_BUFFER, *own};
+        return RC_OK;
+    }
     if (info->kind == RC_VALUE_STATE) {
         step->dx[k] = (rc_ref){RC_REF_GRADIENT, info->index};
-        step->call.add[k] = f->state_written[v];
-        step->first_gradient[k] = !f->state_written[v];
-        f->state_written[v] = true;
+        step->call.add[k] = true;
         return RC_OK;
     }
     int32_t *buffer = &f->p->gradient_buffer[v];
@@ -443,6 +457,39 @@ lower_sources(facts *f, rc_error *err)
     return RC_OK;
 }
 
+static void
+write_zeros_f32(const rc_call *call)
+{
+    memset(call->y, 0, (size_t)rc_shape_count(&call->ys) * sizeof(float));
+}
+
+static void
+write_zeros_f64(const rc_call *call)
+{
+    memset(call->y, 0, (size_t)rc_shape_count(&call->ys) * sizeof(double));
+}
+
+/* Within a step, weights that nothing gives a gradient to have one of zero: decay moves them. */
+static rc_status
+lower_untouched(facts *f, rc_error *err)
+{
+    rc_plan *p = f->p;
+    const rc_graph *g = f->m->graph;
+    for (int32_t i = 0; p->spec.in_step && i < g->n_states; i++) {
+        const rc_state_info *s = &g->states[i];
+        if (s->kind != RC_STATE_PARAMETER || p->state_gradient[i] >= 0 || f->m->frozen[i]) {
+            continue;
+        }
+        RC_TRY(new_buffer(p, value_bytes(f, s->value), &p->state_gradient[i], err));
+        rc_step step = {.pass = RC_PASS_SEED, .unit = -1, .kernel = "zero"};
+        step.run = f->m->real_size == sizeof(double) ? write_zeros_f64 : write_zeros_f32;
+        step.y = (rc_ref){RC_REF_BUFFER, p->state_gradient[i]};
+        step.call.ys = s->shape;
+        RC_TRY(rc_plan_add_step(p, &step, err));
+    }
+    return RC_OK;
+}
+
 static rc_status
 lower_commits(facts *f, rc_error *err)
 {
@@ -500,6 +547,9 @@ note_uses(facts *f)
             p->buffers[p->gradient_buffer[v]].first = p->n_forward;
         }
     }
+    for (int32_t i = 0; i < g->n_states; i++) { /* until the update */
+        use(p, p->state_gradient[i], p->n_steps);
+    }
     for (rc_value v = 0; v < g->n_values; v++) {
         bool map = rc_explain_is_map(f->m, &p->spec, v);
         if (map || rc_explain_is_source(f->m, &p->spec, v)) {
@@ -519,6 +569,9 @@ lower(facts *f, rc_error *err)
     const rc_graph *g = f->m->graph;
     for (rc_value v = 0; v < g->n_values; v++) {
         p->value_buffer[v] = p->gradient_buffer[v] = f->producer[v] = -1;
+    }
+    for (int32_t i = 0; i < g->n_states; i++) {
+        p->state_gradient[i] = -1;
     }
     for (int32_t u = 0; u < p->n_units; u++) {
         const rc_node *node = &p->units[u].node;
@@ -567,6 +620,7 @@ lower(facts *f, rc_error *err)
             }
         }
     }
+    RC_TRY(lower_untouched(f, err));
     p->n_backward = p->n_steps;
     RC_TRY(lower_commits(f, err));
     note_uses(f);
@@ -578,21 +632,22 @@ rc_plan_lower(rc_model *m, rc_plan *p, rc_error *err)
 {
     const int32_t n = m->graph->n_values;
     facts f = {.m = m, .p = p};
-    bool *flags = rc_alloc_zero((int64_t)n * 6 + p->n_units + 1, sizeof *flags);
+    bool *flags = rc_alloc_zero((int64_t)n * 4 + p->n_units + 1, sizeof *flags);
     f.producer = rc_alloc_zero(n, sizeof *f.producer);
     f.known = rc_alloc_zero(n, sizeof *f.known);
     p->unit_xs = rc_alloc_zero((int64_t)p->n_units * RC_MAX_IN, sizeof *p->unit_xs);
     p->value_buffer = rc_alloc_zero(n, sizeof *p->value_buffer);
     p->gradient_buffer = rc_alloc_zero(n, sizeof *p->gradient_buffer);
+    p->state_gradient = rc_alloc_zero(m->graph->n_states + 1, sizeof *p->state_gradient);
     p->images_buffer = p->labels_buffer = p->planes_buffer = -1;
     rc_status status = RC_MEMORY;
-    if (flags && f.producer && f.known && p->unit_xs && p->value_buffer && p->gradient_buffer) {
+    if (flags && f.producer && f.known && p->unit_xs && p->value_buffer && p->gradient_buffer
+        && p->state_gradient) {
         f.wants = flags;
         f.flows = flags + n;
         f.kept = flags + 2 * (size_t)n;
         f.dropped = flags + 3 * (size_t)n;
-        f.state_written = flags + 4 * (size_t)n;
-        f.backward = flags + 6 * (size_t)n;
+        f.backward = flags + 4 * (size_t)n;
         status = lower(&f, err);
     } else {
         no_memory(err);

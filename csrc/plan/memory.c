@@ -1,6 +1,8 @@
 /* Offsets in the arena. First, results that may overwrite an input that dies there take its
- * place; then the largest buffer first, each into the lowest gap that is free for its whole life
- * (as XNNPACK and ggml do it: near the optimum for chains with few branches). */
+ * place; then one buffer after the other, each into the tightest gap that is free for its whole
+ * life. In which order decides how near to the optimum this comes, and none is best for all
+ * networks: the largest first, the largest product of size and life first, or those first that are
+ * alive when most is; the smallest arena counts. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,15 +76,19 @@ share_in_place(rc_plan *p)
 
 typedef struct place {
     int32_t buffer;
-    int64_t bytes;
+    bool at_peak;
+    double weight; /* heavier ones are placed first */
 } place;
 
 static int
-larger_first(const void *a, const void *b)
+heavier_first(const void *a, const void *b)
 {
     const place *x = a, *y = b;
-    if (x->bytes != y->bytes) {
-        return x->bytes < y->bytes ? 1 : -1;
+    if (x->at_peak != y->at_peak) {
+        return x->at_peak ? -1 : 1;
+    }
+    if (x->weight != y->weight) {
+        return x->weight < y->weight ? 1 : -1;
     }
     return x->buffer - y->buffer;
 }
@@ -94,27 +100,50 @@ by_offset(const void *a, const void *b)
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
-rc_status
-rc_plan_place(rc_plan *p, rc_error *err)
+/* The step at which most bytes are alive. */
+static int32_t
+fullest_step(const rc_plan *p)
 {
-    share_in_place(p);
-    place *order = rc_alloc(p->n_buffers, sizeof *order);
-    const rc_buffer **near = rc_alloc(p->n_buffers, sizeof *near);
-    int32_t *placed = rc_alloc(p->n_buffers, sizeof *placed);
-    if (!order || !near || !placed) {
-        rc_free(order);
-        rc_free(near);
-        rc_free(placed);
-        return rc_fail(err, RC_MEMORY, "out of memory while planning");
-    }
-    int32_t n = 0, done = 0;
-    for (int32_t b = 0; b < p->n_buffers; b++) {
-        if (p->buffers[b].same_as < 0) {
-            order[n++] = (place){b, p->buffers[b].bytes};
+    int64_t most = 0;
+    int32_t fullest = 0;
+    for (int32_t i = 0; i < p->n_steps; i++) {
+        int64_t alive = 0;
+        for (int32_t b = 0; b < p->n_buffers; b++) {
+            const rc_buffer *o = &p->buffers[b];
+            alive += o->same_as < 0 && o->first <= i && i <= o->last ? ALIGN(o->bytes) : 0;
+        }
+        if (alive > most) {
+            most = alive;
+            fullest = i;
         }
     }
-    qsort(order, (size_t)n, sizeof *order, larger_first);
-    p->arena_bytes = 64;
+    return fullest;
+}
+
+enum { BY_SIZE, BY_SIZE_AND_LIFE, BY_PEAK, ORDERS };
+
+static int32_t
+order_of(const rc_plan *p, int how, int32_t fullest, place *order)
+{
+    int32_t n = 0;
+    for (int32_t b = 0; b < p->n_buffers; b++) {
+        const rc_buffer *o = &p->buffers[b];
+        if (o->same_as < 0) {
+            double life = how == BY_SIZE_AND_LIFE ? o->last - o->first + 1 : 1;
+            order[n++] = (place){b, how == BY_PEAK && o->first <= fullest && fullest <= o->last,
+                                 (double)o->bytes * life};
+        }
+    }
+    qsort(order, (size_t)n, sizeof *order, heavier_first);
+    return n;
+}
+
+/* Gives every buffer its offset, in this order; returns the arena's size. */
+static int64_t
+place_all(rc_plan *p, const place *order, int32_t n, const rc_buffer **near, int32_t *placed)
+{
+    int64_t arena = 64;
+    int32_t done = 0;
     for (int32_t i = 0; i < n; i++) {
         rc_buffer *b = &p->buffers[order[i].buffer];
         int32_t n_near = 0;
@@ -136,16 +165,40 @@ rc_plan_place(rc_plan *p, rc_error *err)
             at = end > at ? end : at;
         }
         b->offset = best >= 0 ? best : at;
-        if (b->offset + need > p->arena_bytes) {
-            p->arena_bytes = b->offset + need;
-        }
+        arena = b->offset + need > arena ? b->offset + need : arena;
         placed[done++] = order[i].buffer;
     }
-    for (int32_t b = 0; b < p->n_buffers; b++) {
+    return arena;
+}
+
+rc_status
+rc_plan_place(rc_plan *p, rc_error *err)
+{
+    share_in_place(p);
+    place *order = rc_alloc(p->n_buffers, sizeof *order);
+    const rc_buffer **near = rc_alloc(p->n_buffers, sizeof *near);
+    int32_t *placed = rc_alloc(p->n_buffers, sizeof *placed);
+    rc_status status = RC_OK;
+    if (!order || !near || !placed) {
+        status = rc_fail(err, RC_MEMORY, "out of memory while planning");
+    } else {
+        int32_t fullest = fullest_step(p), best = 0, n;
+        for (int32_t how = 0; how < ORDERS; how++) {
+            n = order_of(p, how, fullest, order);
+            int64_t arena = place_all(p, order, n, near, placed);
+            if (how == 0 || arena < p->arena_bytes) {
+                p->arena_bytes = arena;
+                best = how;
+            }
+        }
+        n = order_of(p, best, fullest, order);
+        p->arena_bytes = place_all(p, order, n, near, placed);
+    }
+    for (int32_t b = 0; status == RC_OK && b < p->n_buffers; b++) {
         p->buffers[b].offset = p->buffers[root(p, b)].offset;
     }
     rc_free(order);
     rc_free(near);
     rc_free(placed);
-    return RC_OK;
+    return status;
 }

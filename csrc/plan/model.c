@@ -22,8 +22,8 @@ rc_plan_free(rc_plan *p)
         rc_free(p->buffers);
         rc_free(p->value_buffer);
         rc_free(p->gradient_buffer);
+        rc_free(p->state_gradient);
         rc_free(p->arena);
-        rc_free(p->untouched);
         rc_free(p);
     }
 }
@@ -49,21 +49,6 @@ check_statistics(const rc_model *m, const rc_plan *p, rc_error *err)
     return RC_OK;
 }
 
-static void
-mark_untouched(const rc_model *m, rc_plan *p)
-{
-    for (int32_t i = 0; i < m->graph->n_states; i++) {
-        p->untouched[i] = true;
-    }
-    for (int32_t s = 0; s < p->n_steps; s++) {
-        for (int k = 0; k < p->steps[s].call.n_in; k++) {
-            if (p->steps[s].dx[k].kind == RC_REF_GRADIENT) {
-                p->untouched[p->steps[s].dx[k].index] = false;
-            }
-        }
-    }
-}
-
 rc_status
 rc_plan_new(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err)
 {
@@ -72,9 +57,8 @@ rc_plan_new(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err)
     if (p) {
         p->spec = *spec;
         p->shapes = rc_alloc_zero(m->graph->n_values, sizeof *p->shapes);
-        p->untouched = rc_alloc_zero(m->graph->n_states + 1, sizeof *p->untouched);
     }
-    if (!p || !p->shapes || !p->untouched) {
+    if (!p || !p->shapes) {
         rc_fail(err, RC_MEMORY, "out of memory while planning");
         goto fail;
     }
@@ -85,7 +69,6 @@ rc_plan_new(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err)
         || (status = rc_plan_place(p, err)) != RC_OK) {
         goto fail;
     }
-    mark_untouched(m, p);
     *out = p;
     return RC_OK;
 fail:
@@ -97,7 +80,7 @@ static bool
 same_spec(const rc_plan_spec *a, const rc_plan_spec *b)
 {
     return a->kind == b->kind && a->n == b->n && a->given_planes == b->given_planes
-           && a->input_gradient == b->input_gradient
+           && a->input_gradient == b->input_gradient && a->in_step == b->in_step
            && a->source == b->source && a->map == b->map; /* 0 and 0 where they mean nothing */
 }
 
@@ -574,6 +557,10 @@ rc_model_state(const rc_model *m, int i, rc_state_view *out)
     const rc_state_info *s = &m->graph->states[i];
     *out = (rc_state_view){s->name, s->kind, s->shape, m->data[i], m->gradient[i],
                            m->frozen[i]};
+    if (m->stepping) {
+        int32_t own = m->stepping->state_gradient[i];
+        out->gradient = own < 0 ? NULL : m->stepping->arena + m->stepping->buffers[own].offset;
+    }
 }
 
 void
@@ -598,7 +585,7 @@ rc_model_views(rc_model *m, int change)
 bool
 rc_model_has_gradients(const rc_model *m)
 {
-    return m->has_gradients;
+    return m->has_gradients || m->stepping;
 }
 
 uint64_t

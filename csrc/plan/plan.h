@@ -35,6 +35,8 @@ typedef struct rc_plan_spec {
     int64_t n;
     bool given_planes;   /* planes come from the caller instead of the network */
     bool input_gradient; /* TRAIN: gradient of the images, too */
+    bool in_step;        /* LOSS: weights' gradients are this step's alone and lie in the arena, where
+                            activations that backward has done with make room for them */
     rc_value source; /* EXPLAIN: where the gradient starts: a value or RC_EVERY */
     rc_value map;    /* LOOK, EXPLAIN: a value, RC_NONE (Grad-CAM's default) or RC_EVERY */
 } rc_plan_spec;
@@ -91,7 +93,6 @@ typedef struct rc_step {
     rc_pass pass;
     int32_t unit;
     rc_ref x[RC_MAX_IN], dx[RC_MAX_IN], y, dy, ws, tmp, state[2];
-    bool first_gradient[RC_MAX_IN]; /* this step is the first to write that weight's gradient */
     rc_conv_step conv;
     double seconds, cpu_seconds; /* spent here while the model is profiled … */
     int64_t runs;   /* … in so many runs */
@@ -112,10 +113,10 @@ typedef struct rc_plan {
     int32_t n_buffers, cap_buffers;
     int32_t *value_buffer;    /* of each value's data (the last one it had), or -1 */
     int32_t *gradient_buffer; /* of each value's gradient, or -1 */
+    int32_t *state_gradient;  /* in_step: of each state entry's gradient, or -1 */
     int32_t images_buffer, labels_buffer, planes_buffer;
     int64_t arena_bytes;
     char *arena;          /* NULL until the plan runs */
-    bool *untouched;      /* per state entry: no step writes its gradient */
     uint64_t used;        /* clock of the model's cache */
 } rc_plan;
 
@@ -147,6 +148,7 @@ struct rc_model {
     rc_value *heads;  /* logits that an identity loss reads, in the order of outputs */
     int32_t n_heads;
     bool profile;     /* time every step */
+    const rc_plan *stepping; /* within train_step, after backward: where gradients are */
     rc_plan *ran;     /* the plan whose outputs may be read */
     bool can_backward;
     rc_packed *packed;

@@ -106,7 +106,7 @@ pack_weights(rc_model *m, rc_plan *p, rc_error *err)
 rc_status
 rc_plan_ready(rc_model *m, rc_plan *p, rc_error *err)
 {
-    if (rc_plan_trains(p)) {
+    if (rc_plan_trains(p) && !p->spec.in_step) {
         RC_TRY(rc_model_need_gradients(m, err));
     }
     if (!p->arena) {

@@ -197,7 +197,6 @@ pack_step(rc_plan *p, rc_step *step, rc_ref weight, rc_error *err)
     pack.kernel = "pack";
     memset(pack.x, 0, sizeof pack.x);
     memset(pack.dx, 0, sizeof pack.dx);
-    memset(pack.first_gradient, 0, sizeof pack.first_gradient);
     pack.dy = pack.ws = pack.tmp = (rc_ref){0};
     pack.x[1] = weight;
     int32_t buffer = rc_plan_buffer(p, step->conv.packed * (int64_t)sizeof(float), p->n_steps);
@@ -292,7 +291,6 @@ only_input(const rc_step *step, int k)
     for (int i = 0; i < RC_MAX_IN; i++) {
         if (i != k) {
             part.dx[i] = (rc_ref){0};
-            part.first_gradient[i] = false;
         }
     }
     return part;

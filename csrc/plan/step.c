@@ -9,20 +9,6 @@
 #include "train/ema.h"
 #include "train/optim.h"
 
-/* Weight gradients: the first writer of each assigns, unless they accumulate. */
-static void
-set_accumulation(rc_plan *p, bool accumulate)
-{
-    for (int32_t i = p->n_forward; i < p->n_backward; i++) {
-        rc_step *s = &p->steps[i];
-        for (int k = 0; k < s->call.n_in; k++) {
-            if (s->first_gradient[k]) {
-                s->call.add[k] = accumulate;
-            }
-        }
-    }
-}
-
 static void
 commit(rc_model *m, rc_plan *p)
 {
@@ -99,27 +85,16 @@ load_gradients(const rc_model *m, const rc_plan *p, const void *const *gradients
     }
 }
 
-/* Backward steps into the weights' gradients. Those that are already there would be left half
- * added to if it were stopped, so it is not. */
+/* Backward steps that add to the weights' gradients. Those that are already there would be left
+ * half added to if it were stopped, so it is not. */
 static rc_status
-accumulate(rc_model *m, rc_plan *p, bool assign, const rc_poll *poll)
+accumulate(rc_model *m, rc_plan *p, const rc_poll *poll)
 {
-    const rc_graph *g = m->graph;
     bool fresh = !m->has_gradients;
-    if (fresh && !assign) {
+    if (fresh) {
         rc_model_zero_grad(m);
     }
-    for (int32_t i = 0; assign && i < g->n_states; i++) {
-        if (p->untouched[i] && m->gradient[i]) {
-            memset(m->gradient[i], 0,
-                   (size_t)rc_shape_count(&g->states[i].shape) * m->real_size);
-        }
-    }
-    if (assign) {
-        m->has_gradients = false; /* overwritten from here on */
-    }
-    set_accumulation(p, !assign);
-    RC_TRY(rc_run_steps(m, p, p->n_forward, p->n_backward, fresh || assign ? poll : NULL));
+    RC_TRY(rc_run_steps(m, p, p->n_forward, p->n_backward, fresh ? poll : NULL));
     m->has_gradients = true;
     return RC_OK;
 }
@@ -140,7 +115,7 @@ rc_model_backward(rc_model *m, const void *const *gradients, void *dimages, cons
     m->can_backward = false;
     m->ran = NULL; /* gradients take the place of outputs */
     load_gradients(m, p, gradients);
-    status = accumulate(m, p, false, poll);
+    status = accumulate(m, p, poll);
     if (status == RC_OK && dimages) {
         rc_value v = m->graph->images;
         rc_shape s = p->shapes[v];
@@ -186,16 +161,20 @@ rc_model_loss_name(const rc_model *m, int i)
     return NULL;
 }
 
-/* Forward, losses, backward; nothing of the model has changed yet but its gradients. */
+/* Forward, losses, backward. Nothing of the model has changed yet but its gradients, and those not
+ * in_step: there they are the plan's. */
 static rc_status
 forward_backward(rc_model *m, const rc_images *images, const int64_t *labels,
-                 const int64_t *planes, bool assign, rc_plan **out, double *parts,
+                 const int64_t *planes, bool in_step, rc_plan **out, double *parts,
                  const rc_poll *poll, rc_error *err)
 {
     const rc_graph *g = m->graph;
     RC_TRY(rc_check_images(m, images, false, err));
     RC_TRY(check_labels(m, labels, images->n, err));
-    rc_plan_spec spec = {.kind = RC_PLAN_LOSS, .n = images->n, .given_planes = planes != NULL};
+    rc_plan_spec spec = {.kind = RC_PLAN_LOSS,
+                         .n = images->n,
+                         .given_planes = planes != NULL,
+                         .in_step = in_step};
     rc_plan *p = NULL;
     RC_TRY(rc_prepare(m, &spec, images, planes, &p, err));
     memcpy(p->arena + p->buffers[p->labels_buffer].offset, labels,
@@ -210,7 +189,8 @@ forward_backward(rc_model *m, const rc_images *images, const int64_t *labels,
         }
     }
     *out = p;
-    return accumulate(m, p, assign, poll);
+    return in_step ? rc_run_steps(m, p, p->n_forward, p->n_backward, poll)
+                   : accumulate(m, p, poll);
 }
 
 rc_status
@@ -245,7 +225,9 @@ rc_model_train_step(rc_model *m, const rc_images *images, const int64_t *labels,
         status = RC_INTERRUPTED; /* the last moment at which nothing has changed */
     }
     if (status == RC_OK) {
+        m->stepping = p;
         status = rc_optimizer_step(optimizer, err);
+        m->stepping = NULL;
     }
     if (status == RC_OK) {
         commit(m, p);
