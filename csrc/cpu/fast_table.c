@@ -27,6 +27,7 @@
     X(rc_fast_gem)          \
     X(rc_fast_scale_add)    \
     X(rc_fast_instance_norm) \
+    X(rc_fast_attention)    \
     X(rc_fast_relative_attention)
 
 #define DECLARE_GENERIC(name) extern const rc_fast_kernel name##__generic;

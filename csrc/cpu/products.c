@@ -111,31 +111,27 @@ const rc_fast_kernel rc_fast_relation_map = {
 
 /* ---- matmul -------------------------------------------------------------------------------- */
 
-/* One product of stored matrices x and z: to = op(x) op(z), all of `batch` images. */
-static rc_gemm_shape
-product(int64_t batch, const rc_shape *x, bool trans_x, const rc_shape *z, bool trans_z)
+rc_gemm_shape
+rc_product(const rc_shape *x, bool trans_x, const rc_shape *z, bool trans_z)
 {
     int64_t m = x->d[trans_x ? 2 : 1], k = x->d[trans_x ? 1 : 2], n = z->d[trans_z ? 1 : 2];
-    return (rc_gemm_shape){.batch = batch, .m = m, .n = n, .k = k, .lda = x->d[2],
+    return (rc_gemm_shape){.batch = x->d[0], .m = m, .n = n, .k = k, .lda = x->d[2],
                            .ldb = z->d[2], .ldc = n, .stride_a = x->d[1] * x->d[2],
                            .stride_b = z->d[1] * z->d[2], .stride_c = m * n,
                            .trans_a = trans_x, .trans_b = trans_z};
 }
 
-/* The gradient of a stored factor: with D = dy, da = D op(b)^T or, where a is stored transposed,
- * op(b) D^T; db = op(a)^T D or D^T op(a). */
-static rc_gemm_shape
-gradient_a(const rc_attrs *at, const rc_shape *xs, const rc_shape *y)
+/* With D = dy, da = D op(b)^T or, where a is stored transposed, op(b) D^T; db = op(a)^T D or
+ * D^T op(a). */
+rc_gemm_shape
+rc_product_gradient(const rc_attrs *at, const rc_shape *xs, const rc_shape *y, int input)
 {
-    return at->trans_a ? product(y->d[0], &xs[1], at->trans_b, y, true)
-                       : product(y->d[0], y, false, &xs[1], !at->trans_b);
-}
-
-static rc_gemm_shape
-gradient_b(const rc_attrs *at, const rc_shape *xs, const rc_shape *y)
-{
-    return at->trans_b ? product(y->d[0], y, true, &xs[0], at->trans_a)
-                       : product(y->d[0], &xs[0], !at->trans_a, y, false);
+    if (input == 0) {
+        return at->trans_a ? rc_product(&xs[1], at->trans_b, y, true)
+                           : rc_product(y, false, &xs[1], !at->trans_b);
+    }
+    return at->trans_b ? rc_product(y, true, &xs[0], at->trans_a)
+                       : rc_product(&xs[0], !at->trans_a, y, false);
 }
 
 /* Other scales than 1 are left to a copy of one factor: y's in forward (multiplied in place), dy's
@@ -143,8 +139,8 @@ gradient_b(const rc_attrs *at, const rc_shape *xs, const rc_shape *y)
 static int64_t
 matmul_tmp(const rc_attrs *a, const rc_shape *xs, const rc_shape *y, bool backward, int threads)
 {
-    rc_gemm_shape s[3] = {product(y->d[0], &xs[0], a->trans_a, &xs[1], a->trans_b),
-                          gradient_a(a, xs, y), gradient_b(a, xs, y)};
+    rc_gemm_shape s[3] = {rc_product(&xs[0], a->trans_a, &xs[1], a->trans_b),
+                          rc_product_gradient(a, xs, y, 0), rc_product_gradient(a, xs, y, 1)};
     int64_t copy = backward && a->scale != 1 ? lines(rc_shape_count(y)) : 0;
     return (copy + (backward ? scratch_of(s + 1, 2, threads) : scratch_of(s, 1, threads)))
            * (int64_t)sizeof(float);
@@ -154,8 +150,7 @@ static void
 matmul_forward(const rc_call *call)
 {
     const rc_attrs *at = call->attrs;
-    rc_gemm_shape s = product(call->ys.d[0], &call->xs[0], at->trans_a, &call->xs[1],
-                              at->trans_b);
+    rc_gemm_shape s = rc_product(&call->xs[0], at->trans_a, &call->xs[1], at->trans_b);
     rc_gemm(&s, call->x[0], call->x[1], NULL, false, call->y, call->tmp, call->threads);
     float *y = call->y, scale = (float)at->scale;
     for (int64_t i = 0; scale != 1 && i < rc_shape_count(&call->ys); i++) {
@@ -177,12 +172,12 @@ matmul_backward(const rc_call *call)
         scratch += lines(rc_shape_count(&call->ys));
     }
     if (call->dx[0]) {
-        rc_gemm_shape s = gradient_a(at, call->xs, &call->ys);
+        rc_gemm_shape s = rc_product_gradient(at, call->xs, &call->ys, 0);
         rc_gemm(&s, at->trans_a ? call->x[1] : dy, at->trans_a ? dy : call->x[1], NULL,
                 call->add[0], call->dx[0], scratch, call->threads);
     }
     if (call->dx[1]) {
-        rc_gemm_shape s = gradient_b(at, call->xs, &call->ys);
+        rc_gemm_shape s = rc_product_gradient(at, call->xs, &call->ys, 1);
         rc_gemm(&s, at->trans_b ? dy : call->x[0], at->trans_b ? call->x[0] : dy, NULL,
                 call->add[1], call->dx[1], scratch, call->threads);
     }

@@ -65,6 +65,9 @@
     X(matmul)                                                                                  \
     /* x rank 3 -> like x; negate: softmax of each row (of -x) */                               \
     X(softmax)                                                                                 \
+    /* a, b, v rank 3 -> S v, or v S^T where mode is 1, S = softmax of the rows of                 \
+       scale op(a) op(b); trans_a trans_b scale negate: made by fusion of the three above */     \
+    X(attention)                                                                               \
     /* q, k, v rank 4, rel_h(2h-1,d), rel_w(2w-1,d) -> like q; groups (heads of d) scale:      \
        self-attention with relative positions (the FSAC page) */                               \
     X(relative_attention)                                                                      \

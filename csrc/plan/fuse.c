@@ -1,7 +1,8 @@
 /* Which nodes of the graph run in a plan, and which of them run as one.
  *
  * Evaluation: conv + batch norm (folded into the packed weights) + add + ReLU in the kernel's
- * epilogue. Training: batch norm + add + ReLU. A value is fused away only when one node reads
+ * epilogue. Training: batch norm + add + ReLU. Both: product, softmax of its rows, product with
+ * values, which then needs memory for the softmax of one image. A value is fused away only when one node reads
  * it and nobody outside asked for it. */
 #include <string.h>
 
@@ -107,6 +108,32 @@ absorb(fusion *f, rc_unit *unit, int slot, int32_t *last)
     }
 }
 
+/* matmul, softmax and matmul as attention, if nobody else asks for what lies between. Doubles stay
+ * free of it, as of every rearrangement. */
+static void
+fuse_attention(fusion *f, int32_t i, rc_unit *unit, int32_t *last)
+{
+    rc_value e = unit->node.out;
+    rc_node *softmax = f->m->real_size == sizeof(float) ? only_reader(f, e, RC_OP_softmax) : NULL;
+    rc_node *second = softmax ? only_reader(f, softmax->out, RC_OP_matmul) : NULL;
+    if (!second || second->attrs.scale != 1 || second->attrs.trans_a) {
+        return;
+    }
+    bool turned = second->in[1] == softmax->out; /* v S^T */
+    if (turned != (bool)second->attrs.trans_b) {
+        return;
+    }
+    int32_t between = f->reader[e], end = f->reader[softmax->out];
+    unit->node.op = RC_OP_attention;
+    unit->node.attrs.negate = softmax->attrs.negate;
+    unit->node.attrs.mode = turned;
+    unit->node.in[2] = second->in[turned ? 0 : 1];
+    unit->node.n_in = 3;
+    unit->node.out = second->out;
+    f->runs[i] = f->runs[between] = false;
+    *last = end;
+}
+
 static bool
 can_fold(const fusion *f, const rc_unit *conv)
 {
@@ -136,6 +163,8 @@ fuse_from(fusion *f, int32_t i, rc_unit *unit, int32_t *last)
         absorb(f, unit, 3, last);
     } else if (unit->node.op == RC_OP_batch_norm) {
         absorb(f, unit, 5, last);
+    } else if (unit->node.op == RC_OP_matmul) {
+        fuse_attention(f, i, unit, last);
     } else if (unit->node.op == RC_OP_linear && rc_plan_forward_only(f->p)) {
         absorb(f, unit, -1, last);
     }

@@ -220,6 +220,33 @@ case("softmax", {}, [(1, 3, 1)], ref_softmax)
 wrong("softmax", {}, [(3, 5)], "3 dimensions")
 
 
+def ref_attention(x, attrs, training):
+    s = ref_softmax([ref_matmul(x[:2], attrs, training)], attrs, training)
+    return x[2] @ s.transpose(0, 2, 1) if attrs["mode"] else s @ x[2]
+
+
+def attention(n, r, k, c, e, mode, ta, tb, negate, scale, **more):
+    case("attention", {"mode": mode, "trans_a": ta, "trans_b": tb, "negate": negate,
+                       "scale": scale},
+         [(n, k, r) if ta else (n, r, k), (n, c, k) if tb else (n, k, c),
+          (n, e, c) if mode else (n, c, e)], ref_attention, terms=max(r, k, c, e), **more)
+
+
+for ta in (0, 1):
+    for tb in (0, 1):
+        attention(2, 3, 4, 5, 2, ta, ta, tb, tb, 0.5)
+        attention(3, 33, 19, 35, 17, tb, ta, tb, ta, 0.25, numeric=False)
+attention(1, 1, 1, 1, 1, 0, 0, 0, 0, 1.0)
+attention(2, 4, 3, 6, 2, 1, 1, 0, 1, 1.0)
+attention(3, 700, 8, 700, 5, 0, 0, 1, 0, 0.3, numeric=False)  # images in two goes
+wrong("attention", {"scale": 1.0}, [(2, 3, 4), (2, 4, 5), (1, 5, 2)], ["as many", "1x5x2"])
+wrong("attention", {"scale": 1.0}, [(2, 3, 4), (2, 3, 5), (2, 5, 2)], ["inner", "2x3x4"])
+wrong("attention", {"scale": 1.0}, [(2, 3, 4), (2, 4, 5), (2, 2, 5)], ["v", "5 rows"])
+wrong("attention", {"scale": 1.0, "mode": 1}, [(2, 3, 4), (2, 4, 5), (2, 5, 2)], "5 columns")
+wrong("attention", {"scale": 1.0, "mode": 2}, [(2, 3, 4), (2, 4, 5), (2, 5, 2)], "mode")
+wrong("attention", {"scale": 0.0}, [(2, 3, 4), (2, 4, 5), (2, 5, 2)], "scale")
+
+
 # ---- gem, channel_conv, normalize ------------------------------------------------------------
 
 def ref_gem(x, attrs, training):
