@@ -27,21 +27,19 @@ rc_alloc(int64_t count, size_t element_size)
     }
     size_t size = (size_t)count * element_size;
     size_t total = (size + HEADER + 63) & ~(size_t)63;
-    size_t alignment = 64;
-    if (total >= HUGE_FROM) {
-        alignment = HUGE_PAGE;
-        total = (total + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
-    }
-    char *base = aligned_alloc(alignment, total);
-    if (!base) {
+    size_t alignment = total >= HUGE_FROM ? HUGE_PAGE : 64;
+    void *base = NULL;
+    if (posix_memalign(&base, alignment, total) != 0) {
         return NULL;
     }
     if (alignment == HUGE_PAGE) {
-        (void)madvise(base, total, MADV_HUGEPAGE); /* a wish; refusal costs only speed */
+        /* A wish; refusal costs only speed. The end stays in small pages: of a block of 4 MiB and
+         * its header, a third huge page would hold 64 bytes. */
+        (void)madvise(base, total & ~(HUGE_PAGE - 1), MADV_HUGEPAGE);
     }
     memcpy(base, &size, sizeof size);
     atomic_fetch_add(&live_bytes, (int64_t)size);
-    return base + HEADER;
+    return (char *)base + HEADER;
 }
 
 void *

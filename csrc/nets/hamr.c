@@ -354,6 +354,7 @@ const rc_system rc_system_hamr = {
     .height = 384,
     .width = 128,
     .backbone = "resnet50",
+    .sgd = true,
     .test_flip = true,
     .switches = switches,
     .n_switches = sizeof switches / sizeof switches[0],

@@ -37,6 +37,7 @@ typedef struct rc_system {
     int64_t height, width; /* defaults */
     const char *backbone;
     bool test_flip, normalized;
+    bool sgd; /* the page trains by SGD with momentum; else Adam */
     const rc_switch *switches;
     int n_switches;
     const void *defaults; /* the config struct with the page's values */

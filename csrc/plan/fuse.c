@@ -1,9 +1,9 @@
 /* Which nodes of the graph run in a plan, and which of them run as one.
  *
  * Evaluation: conv + batch norm (folded into the packed weights) + add + ReLU in the kernel's
- * epilogue. Training: batch norm + add + ReLU. Both: product, softmax of its rows, product with
- * values, which then needs memory for the softmax of one image. A value is fused away only when one node reads
- * it and nobody outside asked for it. */
+ * epilogue. Training: batch norm + add + ReLU. Both: product, softmax of its rows and product with
+ * values, which then needs memory for the softmax of one image. A value is fused away only when
+ * one node reads it and nobody outside asked for it. */
 #include <string.h>
 
 #include "plan/plan.h"

@@ -480,6 +480,7 @@ rc_model_new(const char *name, const rc_setting *settings, int n, rc_model **out
     RC_TRY(make(g, name, settings, n, true, out, err));
     (*out)->info.test_flip = system->test_flip;
     (*out)->info.normalized = system->normalized;
+    (*out)->info.optimizer_states = system->sgd ? 1 : 2;
     return RC_OK;
 }
 
@@ -498,7 +499,9 @@ rc_model_from_graph(rc_graph *g, const rc_setting *settings, int n, rc_model **o
         rc_graph_free(g);
         return status;
     }
-    return make(g, "graph", settings, n, false, out, err);
+    RC_TRY(make(g, "graph", settings, n, false, out, err));
+    (*out)->info.optimizer_states = 2;
+    return RC_OK;
 }
 
 void

@@ -64,6 +64,8 @@ typedef struct rc_model_info {
     int64_t map_height;      /* rows of the map that planes cut (H), or 0 */
     double center_weight;    /* gradients of center* are those of `total`: this times the plain
                                 centre loss's; 0: no centres */
+    int optimizer_states;    /* values a weight that the page's optimiser keeps: Adam 2, SGD with
+                                momentum 1 */
     bool is_double;
     int threads;
 } rc_model_info;

@@ -174,15 +174,35 @@ batch_fits(long long batch)
     return batch >= 1;
 }
 
+/* Values a weight that an optimiser keeps; NULL: the page's. -1: unknown, an error is set. */
+static int
+states_of(const rc_model *m, const char *rule)
+{
+    if (!rule) {
+        return rc_model_get_info(m)->optimizer_states;
+    }
+    if (!strcmp(rule, "adam") || !strcmp(rule, "adamw")) {
+        return 2;
+    }
+    if (!strcmp(rule, "sgd")) {
+        return 1;
+    }
+    rc_py_fail(RC_ARGUMENT, "optimizer: expected 'adam', 'adamw' or 'sgd', got '%.40s'", rule);
+    return -1;
+}
+
 PyObject *
 rc_py_network_memory_plan(PyObject *self, PyObject *args, PyObject *kw)
 {
-    static char *names[] = {"batch", "training", NULL};
+    static char *names[] = {"batch", "training", "optimizer", NULL};
     long long batch;
-    int training = 1;
+    int training = 1, states;
+    const char *rule = NULL;
     rc_py_model *m = rc_py_network_get(self);
-    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "L|p:memory_plan", names, &batch, &training)
-        || !batch_fits(batch) || rc_py_model_enter(m) < 0) {
+    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "L|pz:memory_plan", names, &batch, &training,
+                                           &rule)
+        || !batch_fits(batch) || (states = states_of(m->model, rule)) < 0
+        || rc_py_model_enter(m) < 0) {
         return NULL;
     }
     rc_plan_bytes bytes;
@@ -197,7 +217,7 @@ rc_py_network_memory_plan(PyObject *self, PyObject *args, PyObject *kw)
         rc_state_view view;
         rc_model_state(m->model, i, &view);
         if (view.kind == RC_STATE_PARAMETER && strncmp(view.name, "center", 6) != 0) {
-            optimizer += 2 * rc_shape_count(&view.shape) * (int64_t)real;
+            optimizer += states * rc_shape_count(&view.shape) * (int64_t)real;
         }
     }
     rc_py_model_leave(m);

@@ -221,14 +221,18 @@ rc_py_real(const rc_model_info *info)
     X(KEYWORDS, plan,                                                                            \
       "plan($self, batch=1, *, training=False)\n--\n\n"                                          \
       "The plan of a run as text: node, kernel, shape, bytes, MACs a line; mean times where a\n"  \
-      "profiled run of this batch size has been.")                                               \
+      "profiled run of this batch size has been; last what is alive when most is.")                                               \
     X(KEYWORDS, profile,                                                                         \
       "profile($self, on=True)\n--\n\n"                                                          \
-      "Time every step of the runs that follow; plan() shows the means.")                        \
+      "Time every step of the runs that follow, by the clock and in processor time of all\n"     \
+      "threads; plan() shows the means.")                        \
     X(KEYWORDS, memory_plan,                                                                     \
-      "memory_plan($self, batch, training=True)\n--\n\n"                                         \
+      "memory_plan($self, batch, training=True, optimizer=None)\n--\n\n"                         \
       "Bytes that a run of this batch size holds, worked out before anything runs: a dict of\n"  \
-      "weights, gradients, activations, workspace, packed, optimizer (Adam's) and total.")
+      "weights, gradients, activations, workspace, packed, optimizer and total. optimizer:\n"    \
+      "'adam', 'adamw', 'sgd' (with momentum) or None, the page's. In train_step gradients lie\n" \
+      "where activations were: they count there, and gradients is 0 for networks with losses.\n" \
+      "ValueError: a batch below 1, another optimizer.")
 
 #define RC_PY_DECLARE_KEYWORDS(name) \
     PyObject *rc_py_network_##name(PyObject *self, PyObject *args, PyObject *kw);

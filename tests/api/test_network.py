@@ -314,7 +314,14 @@ def test_plans_and_memory(m):
     small = m.memory_plan(2, training=False)
     assert small["gradients"] == small["optimizer"] == 0
     assert small["activations"] < m.memory_plan(16, training=False)["activations"]
+    assert m.memory_plan(8, optimizer="sgd")["optimizer"] * 2 == plan["optimizer"]
+    assert reidc.HAMR(4, 96, 32, backbone="resnet18", width_multiplier=0.25).memory_plan(2) == (
+        reidc.HAMR(4, 96, 32, backbone="resnet18", width_multiplier=0.25).memory_plan(
+            2, optimizer="sgd"))
+    with pytest.raises(ValueError, match="'adam', 'adamw' or 'sgd'"):
+        m.memory_plan(8, optimizer="lamb")
     text = m.plan(8, training=True)
+    assert "most is alive in step" in text
     assert "backbone.conv1" in text and "MMAC" in text and text != m.plan(8)
 
 
