@@ -221,7 +221,7 @@ rc_py_real(const rc_model_info *info)
     X(KEYWORDS, plan,                                                                            \
       "plan($self, batch=1, *, training=False)\n--\n\n"                                          \
       "The plan of a run as text: node, kernel, shape, bytes, MACs a line; mean times where a\n"  \
-      "profiled run of this batch size has been; last what is alive when most is.")                                               \
+      "profiled run of this batch size has been; last, what is alive when most is.")             \
     X(KEYWORDS, profile,                                                                         \
       "profile($self, on=True)\n--\n\n"                                                          \
       "Time every step of the runs that follow, by the clock and in processor time of all\n"     \
