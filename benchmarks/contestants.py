@@ -41,7 +41,7 @@ def reidc_runner(system, batch, training):
 
     m, (x, y) = reidc_network(system), data(system, batch)
     if not training:
-        return lambda: m.embed(x, normalize=False, batch=batch)
+        return lambda: m.embed(x, normalize=False)
     if SYSTEMS[system][2] == "sgd":
         optimizer = reidc.SGD(m, RATE, momentum=0.9, nesterov=True)
     else:
