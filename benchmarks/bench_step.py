@@ -23,8 +23,7 @@ import statistics
 import time
 from pathlib import Path
 
-from contestants import (SYSTEMS, machine, reidc_network, reidc_runner, torch_runner,
-                         twin_kinds)
+from contestants import SYSTEMS, machine, reidc_network, reidc_runner, torch_runner, twin_kinds
 
 ASKED = {"torch": 1.0, "literal": 3.0, "tuned": 1.5}
 
