@@ -1,4 +1,4 @@
-"""`reidc cam`: where a network looks in pictures, as overlays (PNG) and as the maps themselves (.npz).
+"""`reidc cam`: where a network looks in pictures, as overlays (PNG) and as the maps (.npz).
 
 The maps are Network.grad_cam's; here are files and colours only, mixed by Pillow.
 """

@@ -110,6 +110,7 @@ class HAMR(nn.Module):
             if s in self.stages:
                 window = y.shape[2] // self.map[0], y.shape[3] // self.map[1]
                 maps.append(F.max_pool2d(y, window, window))
+        noted = {f"aligned{s}": m for s, m in zip(self.stages, maps)}
         names = [str(s) for s in self.stages]
         for letter in self.order:
             if letter == "F":
@@ -125,6 +126,7 @@ class HAMR(nn.Module):
             r, c = self.drop_at
             keep[:, :, r:r + rh, c:c + rw] = 0
             f = f * keep
+        self.maps = {} if x.training else {**noted, "fused": f}  # for explain.py
         return f
 
     def forward(self, images, planes=None):

@@ -71,6 +71,7 @@ class Branch(nn.Module):
         y = torch.relu(self.bn1(self.conv1(f)))
         y = torch.relu(self.bn2(self.conv2(y)))
         y = torch.relu(self.bn3(self.conv3(y)) + f)
+        self.map = None if self.training else y  # for explain.py
         return self.gem(y) if hasattr(self, "gem") else y.mean((2, 3))
 
 

@@ -63,6 +63,7 @@ class Branch(nn.Module):
         m = self.layer4(self.layer3(x))
         if hasattr(self, "attention"):
             m = self.attention(m)
+        self.map = None if self.training else m  # for explain.py
         pools = [m] + [m[:, :, i * m.shape[2] // self.stripes:(i + 1) * m.shape[2] // self.stripes]
                        for i in range(self.stripes)]
         return [reduce(p.flatten(2).max(2).values) for reduce, p in zip(self.reduce, pools)]

@@ -134,6 +134,10 @@ class ResNet(nn.Module):
 
     def forward(self, x, after=lambda stage, y: y):
         x = self.maxpool(torch.relu_(self.bn1(self.conv1(x))))
+        self.maps = {}
         for stage in range(1, 5):
-            x = after(stage, self.stage(stage, x))
+            x = self.stage(stage, x)
+            if not self.training:
+                self.maps[f"layer{stage}"] = x  # for explain.py
+            x = after(stage, x)
         return x
