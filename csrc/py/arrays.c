@@ -75,3 +75,14 @@ rc_py_new_array(int rank, const npy_intp *shape, int typenum)
 {
     return (PyArrayObject *)PyArray_SimpleNew(rank, shape, typenum);
 }
+
+int
+rc_py_number(PyObject *value, const char *what, double *out)
+{
+    if (!PyFloat_Check(value) && !PyLong_Check(value) && !PyArray_IsScalar(value, Number)) {
+        rc_py_fail(RC_TYPE, "%s: expected a number, got %s", what, Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    *out = PyFloat_AsDouble(value);
+    return PyErr_Occurred() ? -1 : 0;
+}

@@ -51,6 +51,8 @@ PyArrayObject *rc_py_array_f32(PyObject *object, const char *what, int rank);
 PyArrayObject *rc_py_array_u8(PyObject *object, const char *what, int rank);
 /* Any integer dtype, converted to int64; bool and floats are a TypeError. */
 PyArrayObject *rc_py_array_i64(PyObject *object, const char *what, int rank);
+/* A number of Python's or NumPy's. 0, or -1 and an exception that names `what`. */
+int rc_py_number(PyObject *value, const char *what, double *out);
 /* py_cpu.c, for measurements: processor time of this thread for one thread (so that other
  * programs on the machine do not count), else the clock. */
 double rc_py_clock(int threads);

@@ -2,28 +2,11 @@
  * network. reidc/optim.py gives it its signature and `applied`. */
 #include <string.h>
 
-#include "py/py_optim.h"
+#include "py/py_follow.h"
 
-typedef struct rc_py_ema {
-    PyObject_HEAD
-    /* owned */
-    PyObject *network;
-    rc_py_model *shared;
-    rc_ema *ema; /* NULL before __init__ */
-} rc_py_ema;
+#define WHO "EMA"
 
 static PyTypeObject *ema_type; /* lint: mutable static, filled once at import */
-
-static rc_py_ema *
-ready(PyObject *self)
-{
-    rc_py_ema *e = (rc_py_ema *)self;
-    if (!e->ema) {
-        rc_py_fail(RC_ARGUMENT, "EMA: its __init__ was never called or has failed");
-        return NULL;
-    }
-    return e;
-}
 
 int
 rc_py_ema_get(PyObject *object, const rc_py_model *m, rc_ema **out)
@@ -36,129 +19,77 @@ rc_py_ema_get(PyObject *object, const rc_py_model *m, rc_ema **out)
         rc_py_fail(RC_TYPE, "ema: expected reidc.EMA or None, got %s", Py_TYPE(object)->tp_name);
         return -1;
     }
-    rc_py_ema *e = ready(object);
-    if (e && e->shared != m) {
-        rc_py_fail(RC_ARGUMENT, "ema: it was made for another network");
-        return -1;
-    }
-    *out = e ? e->ema : NULL;
-    return e ? 0 : -1;
-}
-
-static int
-decay_of(PyObject *value, double *out)
-{
-    if (!PyFloat_Check(value) && !PyLong_Check(value) && !PyArray_IsScalar(value, Number)) {
-        rc_py_fail(RC_TYPE, "decay: expected a number, got %s", Py_TYPE(value)->tp_name);
-        return -1;
-    }
-    *out = PyFloat_AsDouble(value);
-    return PyErr_Occurred() ? -1 : 0;
+    rc_py_follow *f = rc_py_follow_of(object, m, WHO, "ema");
+    *out = f ? f->own : NULL;
+    return f ? 0 : -1;
 }
 
 static int
 ema_init(PyObject *self, PyObject *args, PyObject *kw)
 {
     static char *names[] = {"network", "decay", NULL};
-    rc_py_ema *e = (rc_py_ema *)self;
     PyObject *network, *value;
     double decay;
     if (!PyArg_ParseTupleAndKeywords(args, kw, "OO:EMA", names, &network, &value)
-        || decay_of(value, &decay) < 0) {
+        || rc_py_number(value, "decay", &decay) < 0) {
         return -1;
     }
-    if (e->ema) {
-        rc_py_fail(RC_ARGUMENT, "EMA: __init__ was called a second time");
-        return -1;
-    }
-    if (!rc_py_network_check(network)) {
-        rc_py_fail(RC_TYPE, "network: expected a reidc network, got %s",
-                   Py_TYPE(network)->tp_name);
-        return -1;
-    }
-    rc_py_model *m = rc_py_network_get(network);
+    rc_py_model *m = rc_py_follow_begin(self, network, WHO);
     if (!m || rc_py_model_enter(m) < 0) {
         return -1;
     }
+    rc_ema *ema = NULL;
     rc_error err = {0};
     rc_status status;
     Py_BEGIN_ALLOW_THREADS
-    status = rc_ema_new(m->model, decay, &e->ema, &err);
+    status = rc_ema_new(m->model, decay, &ema, &err);
     Py_END_ALLOW_THREADS
     rc_py_model_leave(m);
     if (status != RC_OK) {
         rc_py_raise(status, &err);
         return -1;
     }
-    e->shared = rc_py_model_ref(m);
-    e->network = Py_NewRef(network);
-    return 0;
-}
-
-static int
-ema_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(((rc_py_ema *)self)->network);
-    return 0;
-}
-
-static int
-ema_clear(PyObject *self)
-{
-    Py_CLEAR(((rc_py_ema *)self)->network);
+    rc_py_follow_set(self, network, m, ema);
     return 0;
 }
 
 static void
 ema_dealloc(PyObject *self)
 {
-    PyTypeObject *type = Py_TYPE(self);
-    rc_py_ema *e = (rc_py_ema *)self;
-    PyObject_GC_UnTrack(self);
-    ema_clear(self);
-    rc_ema_free(e->ema);
-    rc_py_model_release(e->shared);
-    type->tp_free(self);
-    Py_DECREF(type);
+    rc_ema_free(((rc_py_follow *)self)->own);
+    rc_py_follow_dealloc(self);
 }
 
 /* ---- updates, in and out ------------------------------------------------------------------------- */
 
+static rc_status
+update(void *own, rc_error *err)
+{
+    return rc_ema_update(own, err);
+}
+
 static PyObject *
 ema_update(PyObject *self, PyObject *Py_UNUSED(none))
 {
-    rc_py_ema *e = ready(self);
-    if (!e || rc_py_model_enter(e->shared) < 0) {
-        return NULL;
-    }
-    rc_error err = {0};
-    rc_status status;
-    Py_BEGIN_ALLOW_THREADS
-    rc_model_lock(e->shared->model);
-    status = rc_ema_update(e->ema, &err);
-    rc_model_unlock(e->shared->model);
-    Py_END_ALLOW_THREADS
-    rc_py_model_leave(e->shared);
-    return status == RC_OK ? Py_NewRef(Py_None) : rc_py_raise(status, &err);
+    return rc_py_follow_run(self, WHO, update);
 }
 
 static PyObject *
 swap(PyObject *self, bool apply)
 {
-    rc_py_ema *e = ready(self);
-    if (!e || rc_py_model_enter(e->shared) < 0) {
+    rc_py_follow *f = rc_py_follow_enter(self, WHO);
+    if (!f) {
         return NULL;
     }
-    bool fits = rc_ema_is_applied(e->ema) != apply;
+    bool fits = rc_ema_is_applied(f->own) != apply;
     if (fits) {
         Py_BEGIN_ALLOW_THREADS
-        rc_model_lock(e->shared->model);
-        rc_ema_swap(e->ema);
-        rc_model_unlock(e->shared->model);
+        rc_model_lock(f->shared->model);
+        rc_ema_swap(f->own);
+        rc_model_unlock(f->shared->model);
         Py_END_ALLOW_THREADS
     }
-    rc_py_model_leave(e->shared);
+    rc_py_model_leave(f->shared);
     if (!fits) {
         return rc_py_fail(RC_ARGUMENT, apply ? "apply: the network holds the average already"
                                              : "restore: the network holds its own weights");
@@ -180,28 +111,20 @@ ema_restore(PyObject *self, PyObject *Py_UNUSED(none))
 
 /* ---- checkpoints --------------------------------------------------------------------------------- */
 
+/* Copies of the average, or of the network's own weights, by name. */
 static PyObject *
-copies(rc_py_ema *e, bool average)
+copies(rc_py_follow *f, bool average)
 {
-    rc_model *model = e->shared->model;
+    rc_model *model = f->shared->model;
     const rc_model_info *info = rc_model_get_info(model);
     PyObject *dict = PyDict_New(); /* new */
     for (int i = 0; dict && i < rc_model_state_count(model); i++) {
         rc_state_view view;
-        npy_intp d[RC_MAX_RANK];
         rc_model_state(model, i, &view);
-        for (int k = 0; k < view.shape.rank; k++) {
-            d[k] = view.shape.d[k];
-        }
-        PyArrayObject *array = rc_py_new_array(view.shape.rank, d, rc_py_real(info)); /* new */
-        if (array) {
-            const void *from = average ? rc_ema_average(e->ema, i) : rc_ema_weights(e->ema, i);
-            memcpy(PyArray_DATA(array), from, (size_t)PyArray_NBYTES(array));
-        }
-        if (!array || PyDict_SetItemString(dict, view.name, (PyObject *)array) < 0) {
+        const void *from = average ? rc_ema_average(f->own, i) : rc_ema_weights(f->own, i);
+        if (rc_py_put_copy(dict, view.name, &view.shape, info, from) < 0) {
             Py_CLEAR(dict);
         }
-        Py_XDECREF(array);
     }
     return dict;
 }
@@ -209,33 +132,33 @@ copies(rc_py_ema *e, bool average)
 static PyObject *
 ema_weights(PyObject *self, PyObject *Py_UNUSED(none))
 {
-    rc_py_ema *e = ready(self);
-    if (!e || rc_py_model_enter(e->shared) < 0) {
+    rc_py_follow *f = rc_py_follow_enter(self, WHO);
+    if (!f) {
         return NULL;
     }
-    PyObject *dict = copies(e, false);
-    rc_py_model_leave(e->shared);
+    PyObject *dict = copies(f, false);
+    rc_py_model_leave(f->shared);
     return dict;
 }
 
 static PyObject *
 ema_state_dict(PyObject *self, PyObject *Py_UNUSED(none))
 {
-    rc_py_ema *e = ready(self);
-    if (!e || rc_py_model_enter(e->shared) < 0) {
+    rc_py_follow *f = rc_py_follow_enter(self, WHO);
+    if (!f) {
         return NULL;
     }
-    PyObject *state = copies(e, true); /* new */
-    PyObject *result = state ? Py_BuildValue("{s:d,s:L,s:N}", "decay", rc_ema_get_decay(e->ema),
-                                             "updates", (long long)rc_ema_get_updates(e->ema),
+    PyObject *state = copies(f, true); /* new */
+    PyObject *result = state ? Py_BuildValue("{s:d,s:L,s:N}", "decay", rc_ema_get_decay(f->own),
+                                             "updates", (long long)rc_ema_get_updates(f->own),
                                              "state", state)
                              : NULL;
-    rc_py_model_leave(e->shared);
+    rc_py_model_leave(f->shared);
     return result;
 }
 
 static int
-load(rc_py_ema *e, PyObject *dict)
+load(rc_py_follow *f, PyObject *dict)
 {
     PyObject *decay_object = PyDict_GetItemString(dict, "decay"),
              *updates_object = PyDict_GetItemString(dict, "updates"),
@@ -247,31 +170,31 @@ load(rc_py_ema *e, PyObject *dict)
         return -1;
     }
     long long updates = PyLong_AsLongLong(updates_object);
-    if ((updates == -1 && PyErr_Occurred()) || decay_of(decay_object, &decay) < 0) {
+    if ((updates == -1 && PyErr_Occurred()) || rc_py_number(decay_object, "decay", &decay) < 0) {
         return -1;
     }
     if (updates < 0 || !(decay >= 0 && decay < 1)) {
         rc_py_fail(RC_ARGUMENT, "state: expected updates >= 0 and a decay from 0 to below 1");
         return -1;
     }
-    PyObject *arrays = rc_py_states_get(e->shared->model, state); /* new */
-    if (!arrays || rc_py_model_enter(e->shared) < 0) {
+    PyObject *arrays = rc_py_states_get(f->shared->model, state); /* new */
+    if (!arrays || rc_py_model_enter(f->shared) < 0) {
         Py_XDECREF(arrays);
         return -1;
     }
     rc_error err = {0};
-    rc_status status = rc_ema_check(e->ema, e->shared->model, &err);
+    rc_status status = rc_ema_check(f->own, f->shared->model, &err);
     if (status == RC_OK) {
-        status = rc_ema_set_decay(e->ema, decay, &err);
+        status = rc_ema_set_decay(f->own, decay, &err);
     }
-    for (int i = 0; status == RC_OK && i < rc_model_state_count(e->shared->model); i++) {
+    for (int i = 0; status == RC_OK && i < rc_model_state_count(f->shared->model); i++) {
         PyArrayObject *array = (PyArrayObject *)PyList_GET_ITEM(arrays, i); /* borrowed */
-        memcpy(rc_ema_average(e->ema, i), PyArray_DATA(array), (size_t)PyArray_NBYTES(array));
+        memcpy(rc_ema_average(f->own, i), PyArray_DATA(array), (size_t)PyArray_NBYTES(array));
     }
     if (status == RC_OK) {
-        rc_ema_set_updates(e->ema, updates);
+        rc_ema_set_updates(f->own, updates);
     }
-    rc_py_model_leave(e->shared);
+    rc_py_model_leave(f->shared);
     Py_DECREF(arrays);
     if (status != RC_OK) {
         rc_py_raise(status, &err);
@@ -282,17 +205,7 @@ load(rc_py_ema *e, PyObject *dict)
 static PyObject *
 ema_load_state_dict(PyObject *self, PyObject *dict)
 {
-    rc_py_ema *e = ready(self);
-    if (!e) {
-        return NULL;
-    }
-    if (!PyDict_Check(dict)) {
-        return rc_py_fail(RC_TYPE, "state: expected a dict, got %s", Py_TYPE(dict)->tp_name);
-    }
-    PyObject *own = PyDict_Copy(dict); /* new */
-    int result = own ? load(e, own) : -1;
-    Py_XDECREF(own);
-    return result == 0 ? Py_NewRef(Py_None) : NULL;
+    return rc_py_follow_load(self, dict, WHO, load);
 }
 
 /* ---- attributes ---------------------------------------------------------------------------------- */
@@ -301,8 +214,8 @@ static PyObject *
 get_decay(PyObject *self, void *closure)
 {
     (void)closure;
-    rc_py_ema *e = ready(self);
-    return e ? PyFloat_FromDouble(rc_ema_get_decay(e->ema)) : NULL;
+    rc_py_follow *f = rc_py_follow_ready(self, WHO);
+    return f ? PyFloat_FromDouble(rc_ema_get_decay(f->own)) : NULL;
 }
 
 static int
@@ -311,18 +224,12 @@ set_decay(PyObject *self, PyObject *value, void *closure)
     (void)closure;
     double decay;
     rc_error err = {0};
-    rc_py_ema *e = ready(self);
-    if (!e || !value) {
-        if (e) {
-            rc_py_fail(RC_TYPE, "decay: cannot be deleted");
-        }
+    rc_py_follow *f = rc_py_follow_settable(self, value, WHO, "decay");
+    if (!f || rc_py_number(value, "decay", &decay) < 0 || rc_py_model_enter(f->shared) < 0) {
         return -1;
     }
-    if (decay_of(value, &decay) < 0 || rc_py_model_enter(e->shared) < 0) {
-        return -1;
-    }
-    rc_status status = rc_ema_set_decay(e->ema, decay, &err);
-    rc_py_model_leave(e->shared);
+    rc_status status = rc_ema_set_decay(f->own, decay, &err);
+    rc_py_model_leave(f->shared);
     if (status != RC_OK) {
         rc_py_raise(status, &err);
     }
@@ -333,31 +240,23 @@ static PyObject *
 get_updates(PyObject *self, void *closure)
 {
     (void)closure;
-    rc_py_ema *e = ready(self);
-    return e ? PyLong_FromLongLong(rc_ema_get_updates(e->ema)) : NULL;
+    rc_py_follow *f = rc_py_follow_ready(self, WHO);
+    return f ? PyLong_FromLongLong(rc_ema_get_updates(f->own)) : NULL;
 }
 
 static PyObject *
 get_is_applied(PyObject *self, void *closure)
 {
     (void)closure;
-    rc_py_ema *e = ready(self);
-    return e ? PyBool_FromLong(rc_ema_is_applied(e->ema)) : NULL;
-}
-
-static PyObject *
-get_network(PyObject *self, void *closure)
-{
-    (void)closure;
-    rc_py_ema *e = ready(self);
-    return e ? Py_XNewRef(e->network) : NULL;
+    rc_py_follow *f = rc_py_follow_ready(self, WHO);
+    return f ? PyBool_FromLong(rc_ema_is_applied(f->own)) : NULL;
 }
 
 static PyGetSetDef attributes[] = {
     {"decay", get_decay, set_decay, "What stays of the average in an update; settable.", NULL},
     {"updates", get_updates, NULL, "How many there were.", NULL},
     {"is_applied", get_is_applied, NULL, "Whether the network holds the average now.", NULL},
-    {"network", get_network, NULL, "The network whose weights are averaged.", NULL},
+    {"network", rc_py_follow_get_network, NULL, "The network whose weights are averaged.", WHO},
     {0},
 };
 
@@ -394,8 +293,8 @@ static PyType_Slot slots[] = {
     {Py_tp_new, PyType_GenericNew},
     {Py_tp_init, ema_init},
     {Py_tp_dealloc, ema_dealloc},
-    {Py_tp_traverse, ema_traverse},
-    {Py_tp_clear, ema_clear},
+    {Py_tp_traverse, rc_py_follow_traverse},
+    {Py_tp_clear, rc_py_follow_clear},
     {Py_tp_methods, methods},
     {Py_tp_getset, attributes},
     {0, NULL},
@@ -403,7 +302,7 @@ static PyType_Slot slots[] = {
 
 static PyType_Spec spec = {
     .name = "reidc._core.EMA",
-    .basicsize = sizeof(rc_py_ema),
+    .basicsize = sizeof(rc_py_follow),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = slots,
 };

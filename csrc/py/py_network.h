@@ -1,7 +1,7 @@
 /* What the files of reidc._core.Network share (py_network.c: the type; py_run.c: embed, forward,
  * backward, loss, train_step; py_explain.c: grad_cam, attention; py_images.c: arguments;
- * py_state.c: weights; py_describe.c: what it is; py_optim.c: optimisers on it; py_graph.c:
- * networks from the Python builder). */
+ * py_state.c: weights; py_describe.c: what it is; py_follow.c: optimisers and averages on it;
+ * py_graph.c: networks from the Python builder). */
 #ifndef RC_PY_NETWORK_H
 #define RC_PY_NETWORK_H
 
@@ -242,6 +242,9 @@ RC_PY_NETWORK_METHODS(RC_PY_DECLARE_METHOD)
 /* py_state.c: arrays of every state entry in its type and shape from a dict that has just those:
  * a new list, or NULL and an exception. */
 PyObject *rc_py_states_get(rc_model *model, PyObject *state);
+/* py_state.c: dict[name] = a fresh array in the model's type; data NULL: zeros. -1: exception. */
+int rc_py_put_copy(PyObject *dict, const char *name, const rc_shape *shape,
+                   const rc_model_info *info, const void *data);
 PyObject *rc_py_network_frozen(PyObject *self, void *closure);
 #undef RC_PY_DECLARE_METHOD
 

@@ -5,7 +5,7 @@
  * core between two calls of a plan (rc_py_poll); a call that is stopped has changed nothing. */
 #include "py/py_network.h"
 
-#include "py/py_optim.h"
+#include "py/py_follow.h"
 
 /* ---- embed ------------------------------------------------------------------------------------- */
 

@@ -8,14 +8,26 @@
 
 /* ---- out ----------------------------------------------------------------------------------------- */
 
-static PyArrayObject *
-empty_like(const rc_state_view *view, const rc_model_info *info)
+int
+rc_py_put_copy(PyObject *dict, const char *name, const rc_shape *shape, const rc_model_info *info,
+               const void *data)
 {
     npy_intp d[RC_MAX_RANK];
-    for (int i = 0; i < view->shape.rank; i++) {
-        d[i] = view->shape.d[i];
+    for (int i = 0; i < shape->rank; i++) {
+        d[i] = shape->d[i];
     }
-    return rc_py_new_array(view->shape.rank, d, rc_py_real(info));
+    PyArrayObject *array = rc_py_new_array(shape->rank, d, rc_py_real(info)); /* new */
+    int result = -1;
+    if (array) {
+        if (data) {
+            memcpy(PyArray_DATA(array), data, (size_t)PyArray_NBYTES(array));
+        } else {
+            memset(PyArray_DATA(array), 0, (size_t)PyArray_NBYTES(array));
+        }
+        result = PyDict_SetItemString(dict, name, (PyObject *)array);
+    }
+    Py_XDECREF(array);
+    return result;
 }
 
 static size_t
@@ -36,21 +48,10 @@ copies(rc_py_model *m, bool gradients)
         if (gradients && view.kind == RC_STATE_BUFFER) {
             continue;
         }
-        PyArrayObject *array = empty_like(&view, info); /* new */
-        if (!array) {
-            Py_CLEAR(dict);
-            break;
-        }
         const void *from = gradients ? view.gradient : view.data;
-        if (from) {
-            memcpy(PyArray_DATA(array), from, bytes_of(&view, info));
-        } else {
-            memset(PyArray_DATA(array), 0, bytes_of(&view, info));
-        }
-        if (PyDict_SetItemString(dict, view.name, (PyObject *)array) < 0) {
+        if (rc_py_put_copy(dict, view.name, &view.shape, info, from) < 0) {
             Py_CLEAR(dict);
         }
-        Py_DECREF(array);
     }
     return dict;
 }
