@@ -6,10 +6,10 @@ import numpy as np
 from reidc._core import ArgumentError, ArgumentTypeError
 from reidc.datasets import _divide, _seed, _some
 from reidc.recipe import check_validation
-from reidc.splits import Images, labels_of
+from reidc.splits import Labelled
 
 
-class Subset:
+class Subset(Labelled):
     """Some pictures of a split, as a split: whatever has `pids`, `camids` and `batch` will do."""
 
     def __init__(self, split, rows, name):
@@ -25,20 +25,6 @@ class Subset:
 
     def __len__(self):
         return len(self.indices)
-
-    @property
-    def labels(self):
-        """int64 (n): distinct ids in ascending order are 0, 1, … (training labels)."""
-        return labels_of(self.pids)[0]
-
-    @property
-    def num_classes(self):
-        """Distinct identities: what a network that trains on this split needs."""
-        return labels_of(self.pids)[1]
-
-    @property
-    def images(self):
-        return Images(self)
 
     def batch(self, indices, threads=None):
         """Pictures of `indices`, as the whole split gives them."""

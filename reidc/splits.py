@@ -130,7 +130,25 @@ class ImageStore:
         self.__init__(*state)
 
 
-class Split:
+class Labelled:
+    """What follows from a split's `pids` and its `batch`."""
+
+    @property
+    def labels(self):
+        """int64 (n): distinct ids in ascending order are 0, 1, … (training labels)."""
+        return labels_of(self.pids)[0]
+
+    @property
+    def num_classes(self):
+        """Distinct identities: what a network that trains on this split needs."""
+        return labels_of(self.pids)[1]
+
+    @property
+    def images(self):
+        return Images(self)
+
+
+class Split(Labelled):
     """Pictures with an identity and a camera each: `train`, `query` or `gallery` of a data set.
 
     pids: int64 (n), -1 is junk, which evaluation leaves out.
@@ -150,20 +168,6 @@ class Split:
 
     def __len__(self):
         return len(self.rows)
-
-    @property
-    def labels(self):
-        """int64 (n): distinct ids in ascending order are 0, 1, … (training labels)."""
-        return labels_of(self.pids)[0]
-
-    @property
-    def num_classes(self):
-        """Distinct identities: what a network that trains on this split needs."""
-        return labels_of(self.pids)[1]
-
-    @property
-    def images(self):
-        return Images(self)
 
     def batch(self, indices, threads=None):
         """Pictures of `indices` (integers, n; negative ones count from the end): uint8

@@ -186,19 +186,8 @@ buffer_name(const rc_model *m, const rc_plan *p, int32_t b, char out[2 * RC_NAME
 static bool
 describe_peak(const rc_model *m, const rc_plan *p, text *t)
 {
-    int64_t most = 0;
-    int32_t peak = 0;
-    for (int32_t i = 0; i < p->n_steps; i++) {
-        int64_t alive = 0;
-        for (int32_t b = 0; b < p->n_buffers; b++) {
-            const rc_buffer *o = &p->buffers[b];
-            alive += o->same_as < 0 && o->first <= i && i <= o->last ? o->bytes : 0;
-        }
-        if (alive > most) {
-            most = alive;
-            peak = i;
-        }
-    }
+    int64_t most;
+    int32_t peak = rc_plan_fullest(p, 1, &most);
     bool there = append(t, "most is alive in step %d: %.1f MiB; of these, more than 1 %% each:\n",
                         (int)peak, (double)most / 1048576);
     for (int32_t b = 0; there && b < p->n_buffers; b++) {

@@ -8,7 +8,8 @@
 
 #include "plan/plan.h"
 
-#define ALIGN(n) (((n) + 63) & ~(int64_t)63)
+#define LINE 64 /* bytes that a place in the arena is a multiple of */
+#define ALIGN(n, line) (((n) + (line) - 1) & -(int64_t)(line)) /* line: a power of two */
 
 static int32_t
 root(const rc_plan *p, int32_t b)
@@ -100,9 +101,8 @@ by_offset(const void *a, const void *b)
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
-/* The step at which most bytes are alive. */
-static int32_t
-fullest_step(const rc_plan *p)
+int32_t
+rc_plan_fullest(const rc_plan *p, int64_t line, int64_t *bytes)
 {
     int64_t most = 0;
     int32_t fullest = 0;
@@ -110,13 +110,14 @@ fullest_step(const rc_plan *p)
         int64_t alive = 0;
         for (int32_t b = 0; b < p->n_buffers; b++) {
             const rc_buffer *o = &p->buffers[b];
-            alive += o->same_as < 0 && o->first <= i && i <= o->last ? ALIGN(o->bytes) : 0;
+            alive += o->same_as < 0 && o->first <= i && i <= o->last ? ALIGN(o->bytes, line) : 0;
         }
         if (alive > most) {
             most = alive;
             fullest = i;
         }
     }
+    *bytes = most;
     return fullest;
 }
 
@@ -154,14 +155,14 @@ place_all(rc_plan *p, const place *order, int32_t n, const rc_buffer **near, int
             }
         }
         qsort(near, (size_t)n_near, sizeof *near, by_offset);
-        int64_t at = 0, best = -1, best_gap = INT64_MAX, need = ALIGN(b->bytes);
+        int64_t at = 0, best = -1, best_gap = INT64_MAX, need = ALIGN(b->bytes, LINE);
         for (int32_t k = 0; k < n_near; k++) {
             int64_t gap = near[k]->offset - at;
             if (gap >= need && gap < best_gap) {
                 best = at;
                 best_gap = gap;
             }
-            int64_t end = near[k]->offset + ALIGN(near[k]->bytes);
+            int64_t end = near[k]->offset + ALIGN(near[k]->bytes, LINE);
             at = end > at ? end : at;
         }
         b->offset = best >= 0 ? best : at;
@@ -182,7 +183,8 @@ rc_plan_place(rc_plan *p, rc_error *err)
     if (!order || !near || !placed) {
         status = rc_fail(err, RC_MEMORY, "out of memory while planning");
     } else {
-        int32_t fullest = fullest_step(p), best = 0, n;
+        int64_t most;
+        int32_t fullest = rc_plan_fullest(p, LINE, &most), best = 0, n;
         for (int32_t how = 0; how < ORDERS; how++) {
             n = order_of(p, how, fullest, order);
             int64_t arena = place_all(p, order, n, near, placed);

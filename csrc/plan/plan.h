@@ -177,6 +177,9 @@ int64_t rc_packed_floats(const rc_packed *packed);
 void rc_packed_make(const rc_model *m, rc_packed *packed); /* packed->data is there */
 /* memory.c */
 rc_status rc_plan_place(rc_plan *p, rc_error *err);
+/* The step at which most bytes are alive, each buffer rounded up to a multiple of `line`, a power
+ * of two. */
+int32_t rc_plan_fullest(const rc_plan *p, int64_t line, int64_t *bytes);
 /* model.c */
 rc_status rc_model_plan(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err);
 rc_status rc_plan_new(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err);

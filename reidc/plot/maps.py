@@ -91,12 +91,17 @@ def overlay(images, maps, titles=None, *, rows=None, notes=None, outline=None, a
                     note = notes[i][j]
                     c.caption(axes, note, fontsize=c.fitting(note, grid.cell, 6.5))
             grid.label(i, labels[i].split("\n"))
-        for axes, (word, _) in zip(grid.axes[0][1:], columns):
-            axes.set_title(word, fontsize=c.fitting(word, grid.cell, 8), pad=4)
-        _bar(grid, heat)
-        if title:
-            grid.text(grid.left, grid.height - 0.06, title, va="top", fontsize=9)
+        _finish(grid, heat, [word for word, _ in columns], 8, title)
     return grid.figure
+
+
+def _finish(grid, heat, words, size, title):
+    """The columns' words over the first row, the scale of colours and the title."""
+    for axes, word in zip(grid.axes[0][1:], words):
+        axes.set_title(word, fontsize=c.fitting(word, grid.cell, size), pad=4)
+    _bar(grid, heat)
+    if title:
+        grid.text(grid.left, grid.height - 0.06, title, va="top", fontsize=9)
 
 
 def _contour(axes, image, mask):
@@ -180,12 +185,7 @@ def attention(m, images, *, names=None, at=None, alpha=0.5, cmap="inferno", titl
                 if at is not None and _looks(name, given[name]):
                     axes.plot(at[1] * image.shape[1], at[0] * image.shape[0], "o", color="white",
                               markerfacecolor="none", markersize=6, markeredgewidth=1.2)
-        for axes, name in zip(grid.axes[0][1:], drawn):
-            name = name.removeprefix("backbone.")
-            axes.set_title(name, fontsize=c.fitting(name, grid.cell, 7), pad=4)
-        _bar(grid, heat)
-        if title:
-            grid.text(grid.left, grid.height - 0.06, title, va="top", fontsize=9)
+        _finish(grid, heat, [name.removeprefix("backbone.") for name in drawn], 7, title)
     return grid.figure
 
 

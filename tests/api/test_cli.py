@@ -15,33 +15,9 @@ import pytest
 import reidc
 from reidc.__main__ import main
 
+from .command import SMALL, fails, run
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-SMALL = ["--recipe", "mbgn-small", "--set", "identities=4", "--set", "images=2", "--set",
-         "sampler=once", "--set", "evaluate_every=0"]
-
-
-def run(capsys, *arguments):
-    """(status, stdout, stderr) of a command."""
-    status = main([str(a) for a in arguments])
-    out, err = capsys.readouterr()
-    return status, out, err
-
-
-def fails(capsys, status, words, *arguments):
-    """The command must fail so, in one line without a traceback."""
-    got, _, err = run(capsys, *arguments)
-    lines = [line for line in err.splitlines() if line.startswith("reidc: error: ")]
-    assert got == status, err
-    assert len(lines) == 1 and re.search(words, lines[0]), err
-    assert "Traceback" not in err
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The Market-layout export of a small drawn set."""
-    place = tmp_path_factory.mktemp("people")
-    reidc.datasets.Synthetic((12, 6), cameras=3, height=96, width=32).export(place)
-    return place
 
 
 @pytest.fixture(scope="module")

@@ -18,20 +18,6 @@ job_new(const rc_call *call, const rc_shape *of)
                  cut_rows(of->d[0] * of->d[2], of->d[1] * of->d[3])};
 }
 
-/* to += from, or to = from. */
-static void
-row_put(float *to, const float *from, int64_t count, bool add)
-{
-    if (!add) {
-        memcpy(to, from, (size_t)count * sizeof *to);
-        return;
-    }
-    RC_IVDEP
-    for (int64_t k = 0; k < count; k++) {
-        to[k] += from[k];
-    }
-}
-
 static void
 forward_task(void *context, int64_t task, int worker)
 {

@@ -86,6 +86,20 @@ vf_sum(vf v)
     return sum;
 }
 
+/* A row of channels: to += from, or to = from. */
+RC_INLINE void
+row_put(float *to, const float *from, int64_t count, bool add)
+{
+    if (!add) {
+        memcpy(to, from, (size_t)count * sizeof *to);
+        return;
+    }
+    RC_IVDEP
+    for (int64_t k = 0; k < count; k++) {
+        to[k] += from[k];
+    }
+}
+
 /* Work on `count` things in tasks of `each`: the cut depends on the shape alone. */
 typedef struct rc_cut {
     int64_t count, each, tasks;

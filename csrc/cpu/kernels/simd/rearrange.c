@@ -8,19 +8,6 @@ typedef struct job {
     rc_cut rows;
 } job;
 
-static void
-row_put(float *to, const float *from, int64_t count, bool add)
-{
-    if (!add) {
-        memcpy(to, from, (size_t)count * sizeof *to);
-        return;
-    }
-    RC_IVDEP
-    for (int64_t k = 0; k < count; k++) {
-        to[k] += from[k];
-    }
-}
-
 /* ---- concat ---------------------------------------------------------------------------------- */
 
 static void
