@@ -1,43 +1,11 @@
 /* From units to steps: forward, backward derived from it, and the running statistics last.
  *
  * Gradients with several sources: the first writer assigns, the others add. What backward reads
- * is kept, unless it is cheap to compute again from what is kept anyway (a batch norm's ReLU
- * output, a product with a mask): then its buffer dies in forward and the step is repeated just
+ * and may be computed again (needs.c): its buffer dies in forward, and the step is repeated just
  * before its first reader in backward. */
 #include <string.h>
 
-#include "plan/plan.h"
-
-/* Facts about values that lowering works out; all arrays are per value of the graph. */
-typedef struct facts {
-    rc_model *m;
-    rc_plan *p;
-    int32_t *producer;  /* unit that computes it, or -1 */
-    bool *wants;        /* its gradient leads somewhere */
-    bool *flows;        /* a gradient comes to it */
-    bool *kept;         /* backward reads it */
-    bool *dropped;      /* … and it is computed again */
-    int8_t *known;      /* memo of can_recompute: 0 unknown, 1 yes, 2 no */
-    bool *backward;     /* per unit: has a backward step */
-} facts;
-
-static const rc_op *
-rules(const rc_unit *u)
-{
-    return rc_op_table[u->node.op];
-}
-
-static const rc_shape *
-unit_shapes(const rc_plan *p, int32_t unit)
-{
-    return p->unit_xs + (int64_t)unit * RC_MAX_IN;
-}
-
-static bool
-trains(const rc_plan *p)
-{
-    return p->spec.kind == RC_PLAN_TRAIN || p->spec.kind == RC_PLAN_LOSS;
-}
+#include "plan/lower.h"
 
 int32_t
 rc_plan_buffer(rc_plan *p, int64_t bytes, int32_t first)
@@ -60,172 +28,11 @@ rc_plan_buffer(rc_plan *p, int64_t bytes, int32_t first)
 }
 
 static int64_t
-value_bytes(const facts *f, rc_value v)
+value_bytes(const rc_facts *f, rc_value v)
 {
     bool is_int = f->m->graph->values[v].is_int;
     return rc_shape_count(&f->p->shapes[v])
            * (int64_t)(is_int ? sizeof(int64_t) : f->m->real_size);
-}
-
-/* ---- what backward needs ----------------------------------------------------------------- */
-
-static void
-mark_wants(facts *f)
-{
-    const rc_graph *g = f->m->graph;
-    const rc_plan *p = f->p;
-    for (int32_t v = 0; v < g->n_values; v++) {
-        const rc_value_info *info = &g->values[v];
-        f->wants[v] = trains(p) && info->kind == RC_VALUE_STATE
-                      && g->states[info->index].kind == RC_STATE_PARAMETER
-                      && !f->m->frozen[info->index];
-    }
-    if (p->spec.input_gradient && g->images != RC_NONE) {
-        f->wants[g->images] = true;
-    }
-    for (int32_t u = 0; u < p->n_units; u++) {
-        const rc_node *node = &p->units[u].node;
-        const rc_op *op = rules(&p->units[u]);
-        for (int k = 0; op->backward[0] && k < node->n_in; k++) {
-            if (node->in[k] != RC_NONE && f->wants[node->in[k]] && !(op->no_grad >> k & 1)) {
-                f->wants[node->out] = true;
-            }
-        }
-        if (rc_explain_is_map(f->m, &p->spec, node->out)) {
-            f->wants[node->out] = true;
-        }
-    }
-}
-
-static uint32_t
-wanted_inputs(const facts *f, const rc_unit *u)
-{
-    uint32_t wanted = 0;
-    for (int k = 0; k < u->node.n_in; k++) {
-        rc_value v = u->node.in[k];
-        if (v != RC_NONE && f->wants[v] && !(rules(u)->no_grad >> k & 1)) {
-            wanted |= 1u << k;
-        }
-    }
-    return wanted;
-}
-
-/* Whether a unit runs in training mode: all do in training but frozen batch norms. */
-static bool
-unit_trains(const facts *f, int32_t u)
-{
-    return trains(f->p) && !rc_unit_is_still(f->m, &f->p->units[u]);
-}
-
-/* What a unit's backward reads; an operation without the rule needs nothing but dy and ws. */
-static uint32_t
-reads_of(const facts *f, int32_t u, uint32_t wanted)
-{
-    const rc_unit *unit = &f->p->units[u];
-    const rc_op *op = rules(unit);
-    return op->reads ? op->reads(&unit->node.attrs, unit->node.n_in, unit_shapes(f->p, u), wanted,
-                                 unit_trains(f, u))
-                     : 0;
-}
-
-static void
-mark_flows(facts *f)
-{
-    const rc_graph *g = f->m->graph;
-    rc_plan *p = f->p;
-    for (int32_t i = 0; i < g->n_outputs; i++) {
-        const rc_output *o = &g->outputs[i];
-        bool source = (p->spec.kind == RC_PLAN_TRAIN && (o->role & RC_ROLE_TRAIN))
-                      || (p->spec.kind == RC_PLAN_LOSS && (o->role & RC_ROLE_LOSS)
-                          && !strcmp(o->name, "total"));
-        if (source && f->wants[o->value]) {
-            f->flows[o->value] = true;
-        }
-    }
-    for (rc_value v = 0; v < g->n_values; v++) {
-        f->flows[v] |= rc_explain_is_source(f->m, &p->spec, v) && f->wants[v];
-    }
-    for (int32_t u = p->n_units - 1; u >= 0; u--) {
-        const rc_unit *unit = &p->units[u];
-        uint32_t wanted = wanted_inputs(f, unit);
-        if (!f->flows[unit->node.out] || !wanted || !rules(unit)->backward[0]) {
-            continue;
-        }
-        f->backward[u] = true;
-        for (int k = 0; k < unit->node.n_in; k++) {
-            if (wanted >> k & 1) {
-                f->flows[unit->node.in[k]] = true;
-            }
-        }
-        uint32_t reads = reads_of(f, u, wanted);
-        for (int k = 0; k < unit->node.n_in; k++) {
-            if ((reads >> k & 1) && unit->node.in[k] != RC_NONE) {
-                f->kept[unit->node.in[k]] = true;
-            }
-        }
-        if (reads & RC_READS_Y) {
-            f->kept[unit->node.out] = true;
-        }
-    }
-}
-
-/* Worth computing again instead of being kept: what passes over memory once or twice, and
- * convolutions of few products a value whose result is larger than what they read. */
-#define FEW_PRODUCTS 64
-
-static bool
-is_cheap(const facts *f, int32_t u)
-{
-    const rc_unit *unit = &f->p->units[u];
-    const rc_shape *xs = unit_shapes(f->p, u), *y = &f->p->shapes[unit->node.out];
-    if (unit->node.op == RC_OP_conv2d) {
-        return xs[1].d[1] * xs[1].d[2] * xs[1].d[3] <= FEW_PRODUCTS
-               && rc_shape_count(y) >= 2 * rc_shape_count(&xs[0]);
-    }
-    return rules(unit)->cheap;
-}
-
-static bool can_recompute(facts *f, rc_value v);
-
-static bool
-inputs_at_hand(facts *f, const rc_unit *u)
-{
-    for (int k = 0; k < u->node.n_in; k++) {
-        rc_value v = u->node.in[k];
-        if (v == RC_NONE || f->producer[v] < 0 || f->kept[v]) {
-            continue;
-        }
-        if (!can_recompute(f, v)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool
-can_recompute(facts *f, rc_value v)
-{
-    if (!f->known[v]) {
-        int32_t u = f->producer[v];
-        bool yes = u >= 0 && is_cheap(f, u) && inputs_at_hand(f, &f->p->units[u]);
-        f->known[v] = yes ? 1 : 2;
-    }
-    return f->known[v] == 1;
-}
-
-static void
-mark_dropped(facts *f)
-{
-    const rc_graph *g = f->m->graph;
-    for (int32_t i = 0; i < g->n_outputs; i++) { /* outputs stay where they are */
-        f->known[g->outputs[i].value] = 2;
-    }
-    for (int32_t v = 0; v < g->n_values; v++) { /* and what the caller looks at */
-        f->known[v] = rc_explain_is_map(f->m, &f->p->spec, v) ? 2 : f->known[v];
-    }
-    for (int32_t v = 0; v < g->n_values; v++) {
-        f->dropped[v] = f->kept[v] && can_recompute(f, v);
-    }
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */
@@ -241,7 +48,7 @@ use(rc_plan *p, int32_t b, int32_t at)
 }
 
 static rc_ref
-data_ref(const facts *f, rc_value v)
+data_ref(const rc_facts *f, rc_value v)
 {
     const rc_value_info *info = &f->m->graph->values[v];
     if (info->kind == RC_VALUE_STATE) {
@@ -253,16 +60,16 @@ data_ref(const facts *f, rc_value v)
 /* The step's number is only known once select.c has added packing steps before it; lifetimes are
  * therefore noted afterwards, from the refs (note_uses). */
 static rc_step
-new_step(const facts *f, int32_t u, rc_pass pass)
+new_step(const rc_facts *f, int32_t u, rc_pass pass)
 {
     const rc_unit *unit = &f->p->units[u];
     rc_step step = {.pass = pass, .unit = u};
     step.call = (rc_call){.attrs = &unit->node.attrs,
                           .n_in = unit->node.n_in,
                           .node = unit->index,
-                          .xs = unit_shapes(f->p, u),
+                          .xs = rc_unit_shapes(f->p, u),
                           .ys = f->p->shapes[unit->node.out],
-                          .training = unit_trains(f, u),
+                          .training = rc_unit_trains(f, u),
                           .again = pass == RC_PASS_AGAIN,
                           .threads = f->m->info.threads,
                           .seed = &f->m->seed,
@@ -285,20 +92,20 @@ new_buffer(rc_plan *p, int64_t bytes, int32_t *out, rc_error *err)
 
 /* An operation that only passes its input on: y is the same memory. */
 static bool
-passes_on(const facts *f, const rc_unit *u)
+passes_on(const rc_facts *f, const rc_unit *u)
 {
     return u->node.op == RC_OP_view || u->node.op == RC_OP_stop_gradient
-           || (!trains(f->p)
+           || (!rc_plan_trains(f->p)
                && (u->node.op == RC_OP_dropout || u->node.op == RC_OP_drop_block
                    || u->node.op == RC_OP_batch_drop_block));
 }
 
 static rc_status
-lower_forward(facts *f, int32_t u, rc_pass pass, rc_error *err)
+lower_forward(rc_facts *f, int32_t u, rc_pass pass, rc_error *err)
 {
     rc_plan *p = f->p;
     const rc_unit *unit = &p->units[u];
-    const rc_op *op = rules(unit);
+    const rc_op *op = rc_unit_rules(unit);
     rc_value out = unit->node.out;
     if (passes_on(f, unit) && f->m->graph->values[unit->node.in[0]].kind == RC_VALUE_COMPUTED) {
         p->value_buffer[out] = p->value_buffer[unit->node.in[0]];
@@ -314,8 +121,8 @@ lower_forward(facts *f, int32_t u, rc_pass pass, rc_error *err)
     RC_TRY(new_buffer(p, value_bytes(f, out), &y, err));
     p->value_buffer[out] = y;
     step.y = (rc_ref){RC_REF_BUFFER, y};
-    if (pass == RC_PASS_FORWARD && op->ws_size && (trains(p) || f->backward[u])) {
-        int64_t bytes = op->ws_size(&unit->node.attrs, unit_shapes(p, u), &p->shapes[out],
+    if (pass == RC_PASS_FORWARD && op->ws_size && (rc_plan_trains(p) || f->backward[u])) {
+        int64_t bytes = op->ws_size(&unit->node.attrs, rc_unit_shapes(p, u), &p->shapes[out],
                                     f->m->real_size);
         if (bytes > 0) {
             RC_TRY(new_buffer(p, bytes, &step.ws.index, err));
@@ -333,7 +140,7 @@ lower_forward(facts *f, int32_t u, rc_pass pass, rc_error *err)
 
 /* Make v's data available in backward. */
 static rc_status
-at_hand(facts *f, rc_value v, rc_error *err)
+at_hand(rc_facts *f, rc_value v, rc_error *err)
 {
     if (v == RC_NONE || f->producer[v] < 0 || f->p->value_buffer[v] >= 0) {
         return RC_OK;
@@ -347,7 +154,7 @@ at_hand(facts *f, rc_value v, rc_error *err)
 
 /* Where the gradient of input k goes, and whether it is added to what is there. */
 static rc_status
-gradient_target(facts *f, const rc_unit *unit, int k, rc_step *step, rc_error *err)
+gradient_target(rc_facts *f, const rc_unit *unit, int k, rc_step *step, rc_error *err)
 {
     rc_value v = unit->node.in[k];
     const rc_value_info *info = &f->m->graph->values[v];
@@ -375,12 +182,12 @@ gradient_target(facts *f, const rc_unit *unit, int k, rc_step *step, rc_error *e
 }
 
 static rc_status
-lower_backward(facts *f, int32_t u, rc_error *err)
+lower_backward(rc_facts *f, int32_t u, rc_error *err)
 {
     rc_plan *p = f->p;
     const rc_unit *unit = &p->units[u];
-    uint32_t wanted = wanted_inputs(f, unit);
-    uint32_t reads = reads_of(f, u, wanted);
+    uint32_t wanted = rc_wanted_inputs(f, unit);
+    uint32_t reads = rc_reads_of(f, u, wanted);
     rc_value out = unit->node.out;
     if (unit->node.op == RC_OP_view && p->gradient_buffer[unit->node.in[0]] < 0
         && f->producer[unit->node.in[0]] >= 0) {
@@ -430,7 +237,7 @@ write_one_f64(const rc_call *call)
 
 /* Gradients that come from outside: 1 for the total loss, the caller's for outputs. */
 static rc_status
-lower_sources(facts *f, rc_error *err)
+lower_sources(rc_facts *f, rc_error *err)
 {
     rc_plan *p = f->p;
     const rc_graph *g = f->m->graph;
@@ -471,7 +278,7 @@ write_zeros_f64(const rc_call *call)
 
 /* Within a step, weights that nothing gives a gradient to have one of zero: decay moves them. */
 static rc_status
-lower_untouched(facts *f, rc_error *err)
+lower_untouched(rc_facts *f, rc_error *err)
 {
     rc_plan *p = f->p;
     const rc_graph *g = f->m->graph;
@@ -491,13 +298,13 @@ lower_untouched(facts *f, rc_error *err)
 }
 
 static rc_status
-lower_commits(facts *f, rc_error *err)
+lower_commits(rc_facts *f, rc_error *err)
 {
     rc_plan *p = f->p;
-    for (int32_t u = 0; trains(p) && u < p->n_units; u++) {
+    for (int32_t u = 0; rc_plan_trains(p) && u < p->n_units; u++) {
         const rc_unit *unit = &p->units[u];
-        rc_kernel commit = rules(unit)->commit[f->m->real_size == sizeof(double)];
-        if (!commit || !unit_trains(f, u)) {
+        rc_kernel commit = rc_unit_rules(unit)->commit[f->m->real_size == sizeof(double)];
+        if (!commit || !rc_unit_trains(f, u)) {
             continue;
         }
         rc_step step = new_step(f, u, RC_PASS_COMMIT);
@@ -518,7 +325,7 @@ lower_commits(facts *f, rc_error *err)
 
 /* Lifetimes from the finished list; what users read or write lives on to the end. */
 static void
-note_uses(facts *f)
+note_uses(rc_facts *f)
 {
     rc_plan *p = f->p;
     const rc_graph *g = f->m->graph;
@@ -563,7 +370,7 @@ note_uses(facts *f)
 }
 
 static rc_status
-lower(facts *f, rc_error *err)
+lower(rc_facts *f, rc_error *err)
 {
     rc_plan *p = f->p;
     const rc_graph *g = f->m->graph;
@@ -593,9 +400,7 @@ lower(facts *f, rc_error *err)
         }
     }
     if (!rc_plan_forward_only(p)) {
-        mark_wants(f);
-        mark_flows(f);
-        mark_dropped(f);
+        rc_mark_needs(f);
     }
     for (int32_t u = 0; u < p->n_units; u++) {
         RC_TRY(lower_forward(f, u, RC_PASS_FORWARD, err));
@@ -631,7 +436,7 @@ rc_status
 rc_plan_lower(rc_model *m, rc_plan *p, rc_error *err)
 {
     const int32_t n = m->graph->n_values;
-    facts f = {.m = m, .p = p};
+    rc_facts f = {.m = m, .p = p};
     bool *flags = rc_alloc_zero((int64_t)n * 4 + p->n_units + 1, sizeof *flags);
     f.producer = rc_alloc_zero(n, sizeof *f.producer);
     f.known = rc_alloc_zero(n, sizeof *f.known);

@@ -146,7 +146,7 @@ void rc_model_output(const rc_model *m, bool training, int i, rc_output_view *ou
 rc_status rc_model_backward(rc_model *m, const void *const *gradients, void *dimages,
                             const rc_poll *poll, rc_error *err);
 
-/* ---- explanation (plan/explain.c): weights, statistics and gradients stay as they are ------ */
+/* ---- explanation (plan/explain.c, plan/grad_cam.c): weights, statistics, gradients stay ------ */
 
 /* In evaluation mode, the feature map named `layer` (rc_graph_find_map) and the gradient that
  * reaches it from `gradient` (laid out as the output) of the output `name`, training outputs

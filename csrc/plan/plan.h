@@ -161,7 +161,7 @@ rc_status rc_plan_fuse(const rc_model *m, rc_plan *p, rc_error *err);
 /* freeze.c: a batch norm that normalises with its running statistics in training, too, because
  * its weight and bias are frozen */
 bool rc_unit_is_still(const rc_model *m, const rc_unit *u);
-/* lower.c: everything but the arena's memory */
+/* lower.c (and needs.c): everything but the arena's memory */
 rc_status rc_plan_lower(rc_model *m, rc_plan *p, rc_error *err);
 int32_t rc_plan_buffer(rc_plan *p, int64_t bytes, int32_t first); /* -1: no memory */
 /* select.c */
@@ -186,6 +186,8 @@ rc_status rc_plan_new(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_e
 void rc_plan_free(rc_plan *p);
 rc_plan *rc_model_cached_plan(const rc_model *m, const rc_plan_spec *spec); /* or NULL */
 rc_status rc_model_need_gradients(rc_model *m, rc_error *err); /* allocated, not zeroed */
+/* info.c: fills m->info and m->heads from the graph and the settings */
+rc_status rc_model_work_out(rc_model *m, rc_error *err);
 /* run.c */
 rc_status rc_plan_ready(rc_model *m, rc_plan *p, rc_error *err); /* arena, pointers, packing */
 void *rc_plan_value(const rc_plan *p, rc_value v); /* NULL: not in this plan's memory */
@@ -205,6 +207,13 @@ rc_status rc_run_steps(const rc_model *m, rc_plan *p, int32_t from, int32_t to,
 /* explain.c: what a LOOK or EXPLAIN plan keeps for its caller */
 bool rc_explain_is_map(const rc_model *m, const rc_plan_spec *spec, rc_value v);
 bool rc_explain_is_source(const rc_model *m, const rc_plan_spec *spec, rc_value v);
+/* Of `n` images, how many at once. */
+rc_status rc_explain_chunk(rc_model *m, rc_plan_spec spec, int64_t n, int64_t *out, rc_error *err);
+/* A plan, ready; what other runs left behind is gone. */
+rc_status rc_explain_plan(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err);
+/* A map by name (NULL: RC_NONE, Grad-CAM's default), the logits called `head`. */
+rc_status rc_explain_layer(const rc_model *m, const char *layer, rc_value *out, rc_error *err);
+rc_status rc_explain_head(const rc_model *m, const char *head, rc_value *out, rc_error *err);
 /* feed.c */
 rc_status rc_check_images(const rc_model *m, const rc_images *images, bool may_be_empty,
                           rc_error *err);

@@ -1,0 +1,41 @@
+/* What lower.c (units to steps) and needs.c (what backward needs) share. */
+#ifndef RC_LOWER_H
+#define RC_LOWER_H
+
+#include "plan/plan.h"
+
+/* Facts about values that lowering works out; all arrays are per value of the graph. */
+typedef struct rc_facts {
+    rc_model *m;
+    rc_plan *p;
+    int32_t *producer;  /* unit that computes it, or -1 */
+    bool *wants;        /* its gradient leads somewhere */
+    bool *flows;        /* a gradient comes to it */
+    bool *kept;         /* backward reads it */
+    bool *dropped;      /* … and it is computed again */
+    int8_t *known;      /* memo of can_recompute: 0 unknown, 1 yes, 2 no */
+    bool *backward;     /* per unit: has a backward step */
+} rc_facts;
+
+static inline const rc_op *
+rc_unit_rules(const rc_unit *u)
+{
+    return rc_op_table[u->node.op];
+}
+
+static inline const rc_shape *
+rc_unit_shapes(const rc_plan *p, int32_t unit)
+{
+    return p->unit_xs + (int64_t)unit * RC_MAX_IN;
+}
+
+/* needs.c. Fills wants, flows, kept, dropped and backward; producer is there. */
+void rc_mark_needs(rc_facts *f);
+/* Bit k: input k of a unit has a gradient to be worked out. */
+uint32_t rc_wanted_inputs(const rc_facts *f, const rc_unit *u);
+/* Whether a unit runs in training mode: all do in training but frozen batch norms. */
+bool rc_unit_trains(const rc_facts *f, int32_t u);
+/* What a unit's backward reads; an operation without the rule needs nothing but dy and ws. */
+uint32_t rc_reads_of(const rc_facts *f, int32_t u, uint32_t wanted);
+
+#endif
