@@ -1,8 +1,9 @@
 /* What the files of csrc/synth share: people, cameras, the scene of one image.
  *
  * identity.c and camera.c turn hashes into tables, scene.c says what one image shows,
- * body.c turns a person in a pose into shapes, render.c draws and photographs them with the
- * functions of kernels/, split.c lists the set. Lengths of a person are in body heights. */
+ * body.c and dress.c turn a person in a pose into shapes, render.c draws and photographs them
+ * with the functions of kernels/, split.c lists the set. Lengths of a person are in body
+ * heights. */
 #ifndef RC_SYNTH_IMPL_H
 #define RC_SYNTH_IMPL_H
 
