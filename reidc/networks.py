@@ -113,7 +113,9 @@ class Baseline(Network):
 
     num_classes: identities in training. height, width: multiples of 16 (32 with last_stride=2).
     backbone: 'resnet18', '34', '50', '101', '152' or 'resnet50_ibn_a' and the like;
-    width_multiplier scales its channels to 8·max(1, round(c·w/8)).
+    width_multiplier scales its channels to 8·max(1, round(c·w/8)). zero_init_residual: the last batch
+    norm of each residual block of fresh weights starts at 0 instead of 1 (He et al. 2019), without
+    which deep narrow networks hardly learn from nothing.
     pretrained: None, a file (.safetensors, .npz, .pth) or a hub id with a ResNet's weights, for the
     backbone. seed: initial weights and dropout. precision: 'float32', or 'float64': plain C, slow,
     for comparisons. threads: None: all processors there are.
@@ -134,13 +136,14 @@ class Baseline(Network):
     """
 
     def __init__(self, num_classes, height=256, width=128, *, backbone="resnet50",
-                 width_multiplier=1.0, pretrained=None, seed=0, device="cpu", precision="float32",
-                 threads=None, last_stride=1, label_smooth=0.1, margin=0.3, triplet=True,
-                 center=False, w_center=0.0005, pool="avg", head="linear", non_local=False,
-                 triplet_on="feat", spread="all"):
+                 width_multiplier=1.0, zero_init_residual=False, pretrained=None, seed=0,
+                 device="cpu", precision="float32", threads=None, last_stride=1, label_smooth=0.1,
+                 margin=0.3, triplet=True, center=False, w_center=0.0005, pool="avg", head="linear",
+                 non_local=False, triplet_on="feat", spread="all"):
         self._build("baseline", pretrained, device, dict(
             num_classes=num_classes, height=height, width=width, backbone=backbone,
-            width_multiplier=width_multiplier, seed=seed, precision=precision, threads=threads,
+            width_multiplier=width_multiplier, zero_init_residual=zero_init_residual, seed=seed,
+            precision=precision, threads=threads,
             last_stride=last_stride, label_smooth=label_smooth, margin=margin, triplet=triplet,
             center=center, w_center=w_center, pool=pool, head=head, non_local=non_local,
             triplet_on=triplet_on, spread=spread))
@@ -149,7 +152,8 @@ class Baseline(Network):
 class MBGN(Network):
     """Multiple Biological Granularities Network (Tu, Guan, Kuang, ICMR 2022); `spec/mbgn.md`.
 
-    num_classes, backbone, width_multiplier, pretrained, seed, precision, threads: as Baseline's.
+    num_classes, backbone, width_multiplier, zero_init_residual, pretrained, seed, precision,
+    threads: as Baseline's.
     height: a multiple of 16, at least 80; width: a multiple of 32.
     attention: 'gsrpa', 'cbam' or None, after the last num_attention (0..4) stages.
     branch_g, branch_l: the mean-pooled and the max-pooled branch, at least one of them.
@@ -164,13 +168,14 @@ class MBGN(Network):
     """
 
     def __init__(self, num_classes, height=384, width=128, *, backbone="resnet50",
-                 width_multiplier=1.0, pretrained=None, seed=0, device="cpu", precision="float32",
-                 threads=None, attention="gsrpa", num_attention=4, branch_g=True, branch_l=True,
-                 segmentation="aabs", strategy="M+F", structure=True, part_pool="max",
-                 dropout=0.5):
+                 width_multiplier=1.0, zero_init_residual=False, pretrained=None, seed=0,
+                 device="cpu", precision="float32", threads=None, attention="gsrpa",
+                 num_attention=4, branch_g=True, branch_l=True, segmentation="aabs", strategy="M+F",
+                 structure=True, part_pool="max", dropout=0.5):
         self._build("mbgn", pretrained, device, dict(
             num_classes=num_classes, height=height, width=width, backbone=backbone,
-            width_multiplier=width_multiplier, seed=seed, precision=precision, threads=threads,
+            width_multiplier=width_multiplier, zero_init_residual=zero_init_residual, seed=seed,
+            precision=precision, threads=threads,
             attention=attention, num_attention=num_attention, branch_g=branch_g,
             branch_l=branch_l, segmentation=segmentation, strategy=strategy, structure=structure,
             part_pool=part_pool, dropout=dropout))
@@ -203,14 +208,15 @@ class HAMR(Network):
     """
 
     def __init__(self, num_classes, height=384, width=128, *, backbone="resnet50",
-                 width_multiplier=1.0, pretrained=None, seed=0, device="cpu", precision="float32",
-                 threads=None, parts=6, stages=(1, 2, 3, 4), order="SFC", local="mgo", mpfe=True,
-                 cam_mlp="sum", act="relu", triplet_on="fc", reduction=16, sam_kernel=7,
-                 reduce_dim=256, feat_dim=512, last_stride=1, dropblock=None, label_smooth=0.1,
-                 margin=1.0, triplet=True):
+                 width_multiplier=1.0, zero_init_residual=False, pretrained=None, seed=0,
+                 device="cpu", precision="float32", threads=None, parts=6, stages=(1, 2, 3, 4),
+                 order="SFC", local="mgo", mpfe=True, cam_mlp="sum", act="relu", triplet_on="fc",
+                 reduction=16, sam_kernel=7, reduce_dim=256, feat_dim=512, last_stride=1,
+                 dropblock=None, label_smooth=0.1, margin=1.0, triplet=True):
         self._build("hamr", pretrained, device, dict(
             num_classes=num_classes, height=height, width=width, backbone=backbone,
-            width_multiplier=width_multiplier, seed=seed, precision=precision, threads=threads,
+            width_multiplier=width_multiplier, zero_init_residual=zero_init_residual, seed=seed,
+            precision=precision, threads=threads,
             parts=parts, stages=stages, order=order, local=local, mpfe=mpfe, cam_mlp=cam_mlp,
             act=act, triplet_on=triplet_on, reduction=reduction, sam_kernel=sam_kernel,
             reduce_dim=reduce_dim, feat_dim=feat_dim, last_stride=last_stride,
@@ -220,7 +226,8 @@ class HAMR(Network):
 class MGAF(Network):
     """Multi-granularity network with attention fusion; `spec/mgaf.md`.
 
-    num_classes, backbone, width_multiplier, seed, precision, threads: as Baseline's. height: a
+    num_classes, backbone, width_multiplier, zero_init_residual, seed, precision, threads: as
+    Baseline's. height: a
     multiple of 96; width: of 32.
     pretrained: as Baseline's; layer3 and layer4 go to every branch.
     small, medium, large: the branches, at least one, with maps of height/32, height/16 and height/8
@@ -232,11 +239,13 @@ class MGAF(Network):
     """
 
     def __init__(self, num_classes, height=384, width=128, *, backbone="resnet50",
-                 width_multiplier=1.0, pretrained=None, seed=0, device="cpu", precision="float32",
-                 threads=None, small=True, medium=True, large=True, attention=True):
+                 width_multiplier=1.0, zero_init_residual=False, pretrained=None, seed=0,
+                 device="cpu", precision="float32", threads=None, small=True, medium=True,
+                 large=True, attention=True):
         self._build("mgaf", pretrained, device, dict(
             num_classes=num_classes, height=height, width=width, backbone=backbone,
-            width_multiplier=width_multiplier, seed=seed, precision=precision, threads=threads,
+            width_multiplier=width_multiplier, zero_init_residual=zero_init_residual, seed=seed,
+            precision=precision, threads=threads,
             small=small, medium=medium, large=large, attention=attention),
             prefixes=("backbone", "small", "medium", "large"))
 
@@ -244,7 +253,8 @@ class MGAF(Network):
 class FSAC(Network):
     """Fusion Self-Attention feature Clustering network; `spec/fsac.md`.
 
-    num_classes, width_multiplier, seed, precision, threads: as Baseline's. height, width: multiples
+    num_classes, width_multiplier, zero_init_residual, seed, precision, threads: as Baseline's.
+    height, width: multiples
     of 32; weights fit one size only, as the tables of positions depend on it.
     backbone: as Baseline's; mhsa needs one with bottlenecks ('resnet50_ibn_a', 'resnet50' and deeper).
     pretrained: as Baseline's; weights with a plain bn1 are split between IN and BN. What mhsa
@@ -259,18 +269,20 @@ class FSAC(Network):
     """
 
     def __init__(self, num_classes, height=256, width=128, *, backbone="resnet50_ibn_a",
-                 width_multiplier=1.0, pretrained=None, seed=0, device="cpu", precision="float32",
-                 threads=None, mhsa=True, eca=True, fusion=True):
+                 width_multiplier=1.0, zero_init_residual=False, pretrained=None, seed=0,
+                 device="cpu", precision="float32", threads=None, mhsa=True, eca=True, fusion=True):
         self._build("fsac", pretrained, device, dict(
             num_classes=num_classes, height=height, width=width, backbone=backbone,
-            width_multiplier=width_multiplier, seed=seed, precision=precision, threads=threads,
+            width_multiplier=width_multiplier, zero_init_residual=zero_init_residual, seed=seed,
+            precision=precision, threads=threads,
             mhsa=mhsa, eca=eca, fusion=fusion), halve_bn=True)
 
 
 class MFA(Network):
     """Multi-local Feature and Attention fused network; `spec/mfa.md`.
 
-    num_classes, backbone, width_multiplier, pretrained, seed, precision, threads: as Baseline's.
+    num_classes, backbone, width_multiplier, zero_init_residual, pretrained, seed, precision,
+    threads: as Baseline's.
     height, width: multiples of 16.
     cpaa: layers (of 1 to 4) with an attention module after them; () for none. cpaa_parts: 'both',
     'channel' or 'point'. cpaa_scale: scaled softmaxes (not in the paper).
@@ -287,13 +299,14 @@ class MFA(Network):
     """
 
     def __init__(self, num_classes, height=256, width=128, *, backbone="resnet50",
-                 width_multiplier=1.0, pretrained=None, seed=0, device="cpu", precision="float32",
-                 threads=None, cpaa=(2, 3, 4), cpaa_parts="both", cpaa_scale=False,
-                 local_branches=True, regions=4, gla=True, pool="gem", label_smooth=0.1,
-                 triplet=True, center=True, w_center=0.0005, w_gla=1.0):
+                 width_multiplier=1.0, zero_init_residual=False, pretrained=None, seed=0,
+                 device="cpu", precision="float32", threads=None, cpaa=(2, 3, 4), cpaa_parts="both",
+                 cpaa_scale=False, local_branches=True, regions=4, gla=True, pool="gem",
+                 label_smooth=0.1, triplet=True, center=True, w_center=0.0005, w_gla=1.0):
         self._build("mfa", pretrained, device, dict(
             num_classes=num_classes, height=height, width=width, backbone=backbone,
-            width_multiplier=width_multiplier, seed=seed, precision=precision, threads=threads,
+            width_multiplier=width_multiplier, zero_init_residual=zero_init_residual, seed=seed,
+            precision=precision, threads=threads,
             cpaa=cpaa, cpaa_parts=cpaa_parts, cpaa_scale=cpaa_scale,
             local_branches=local_branches, regions=regions, gla=gla, pool=pool,
             label_smooth=label_smooth, triplet=triplet, center=center, w_center=w_center,

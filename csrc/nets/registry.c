@@ -18,7 +18,7 @@ static const rc_system *const systems[] = {
 
 /* Settings that every system has; the last three concern the model, not its graph. */
 static const char *const common_names[] = {
-    "num_classes", "height", "width", "backbone", "width_multiplier",
+    "num_classes", "height", "width", "backbone", "width_multiplier", "zero_init_residual",
     "seed",        "threads", "precision",
 };
 #define N_COMMON ((int)(sizeof common_names / sizeof common_names[0]))
@@ -148,6 +148,18 @@ integer(const rc_setting *s, double low, double high, int64_t *out, rc_error *er
 }
 
 static rc_status
+boolean(const rc_setting *s, int64_t *out, rc_error *err)
+{
+    char text[64];
+    if (s->kind != RC_SETTING_BOOL) {
+        return rc_fail(err, RC_ARGUMENT, "%s: expected True or False, got %s", s->name,
+                       value_text(s, text));
+    }
+    *out = s->i;
+    return RC_OK;
+}
+
+static rc_status
 number(const rc_setting *s, double low, double high, double *out, rc_error *err)
 {
     char text[64];
@@ -262,17 +274,11 @@ ratios(const rc_switch *w, const rc_setting *s, double out[2], rc_error *err)
 static rc_status
 read_switch(const rc_switch *w, const rc_setting *s, char *config, rc_error *err)
 {
-    char text[64];
     int64_t *i = (int64_t *)(void *)(config + w->offset);
     double *r = (double *)(void *)(config + w->offset);
     switch (w->kind) {
     case RC_SWITCH_BOOL:
-        if (s->kind != RC_SETTING_BOOL) {
-            return rc_fail(err, RC_ARGUMENT, "%s: expected True or False, got %s", s->name,
-                           value_text(s, text));
-        }
-        *i = s->i;
-        return RC_OK;
+        return boolean(s, i, err);
     case RC_SWITCH_INT:
         return integer(s, w->low, w->high, i, err);
     case RC_SWITCH_CHOICE:
@@ -297,7 +303,7 @@ read_switch(const rc_switch *w, const rc_setting *s, char *config, rc_error *err
 
 static rc_status
 read_common(const rc_setting *s, rc_net *net, const char **backbone, double *multiplier,
-            rc_error *err)
+            int64_t *zero_init, rc_error *err)
 {
     char text[64];
     if (!strcmp(s->name, "num_classes")) {
@@ -311,6 +317,9 @@ read_common(const rc_setting *s, rc_net *net, const char **backbone, double *mul
     }
     if (!strcmp(s->name, "width_multiplier")) {
         return number(s, 0, 8, multiplier, err);
+    }
+    if (!strcmp(s->name, "zero_init_residual")) {
+        return boolean(s, zero_init, err);
     }
     if (!strcmp(s->name, "backbone")) {
         if (s->kind != RC_SETTING_TEXT) {
@@ -330,6 +339,7 @@ rc_system_build(const rc_system *system, const rc_setting *settings, int n, rc_g
     char *config = (char *)storage;
     const char *backbone = system->backbone;
     double multiplier = 1;
+    int64_t zero_init = 0;
     if (system->config_size > sizeof storage) {
         return rc_fail(err, RC_INTERNAL, "%s: settings too large", system->name);
     }
@@ -349,7 +359,7 @@ rc_system_build(const rc_system *system, const rc_setting *settings, int n, rc_g
         if (found) {
             RC_TRY(read_switch(found, &settings[k], config, err));
         } else if (common) {
-            RC_TRY(read_common(&settings[k], net, &backbone, &multiplier, err));
+            RC_TRY(read_common(&settings[k], net, &backbone, &multiplier, &zero_init, err));
         } else {
             return unknown(system, settings[k].name, err);
         }
@@ -358,6 +368,7 @@ rc_system_build(const rc_system *system, const rc_setting *settings, int n, rc_g
         return rc_fail(err, RC_TYPE, "num_classes: missing");
     }
     RC_TRY(rc_backbone_find(backbone, multiplier, &net->backbone, err));
+    net->backbone.zero_init = zero_init;
     system->build(g, net, config);
     rc_graph_order_states(g, "backbone.");
     if (g->status != RC_OK && err) {

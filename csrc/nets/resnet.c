@@ -79,6 +79,13 @@ shortcut(rc_graph *g, rc_value x, const char *name, int64_t out, int64_t stride,
     return rc_batch_norm(g, y, RC_L("%s.downsample.1", name));
 }
 
+/* A block's last batch norm. */
+static rc_value
+last_norm(rc_graph *g, const rc_backbone *b, rc_value x, const char *name)
+{
+    return (b->zero_init ? rc_batch_norm_zero : rc_batch_norm)(g, x, name);
+}
+
 static rc_value
 bottleneck(rc_graph *g, const rc_backbone *b, rc_value x, const char *name, int stage,
            int64_t stride, bool first, rc_resnet_parts parts)
@@ -93,7 +100,7 @@ bottleneck(rc_graph *g, const rc_backbone *b, rc_value x, const char *name, int 
                      : conv(g, y, conv2.text, w, 3, stride);
     y = rc_relu(g, rc_batch_norm(g, y, RC_L("%s.bn2", name)));
     y = conv(g, y, RC_L("%s.conv3", name), out, 1, 1);
-    y = rc_batch_norm(g, y, RC_L("%s.bn3", name));
+    y = last_norm(g, b, y, RC_L("%s.bn3", name));
     return rc_relu(g, rc_add(g, y, shortcut(g, x, name, out, stride, first)));
 }
 
@@ -105,7 +112,7 @@ basic(rc_graph *g, const rc_backbone *b, rc_value x, const char *name, int stage
     rc_value y = conv(g, x, RC_L("%s.conv1", name), out, 3, stride);
     y = rc_relu(g, rc_batch_norm(g, y, RC_L("%s.bn1", name)));
     y = conv(g, y, RC_L("%s.conv2", name), out, 3, 1);
-    y = rc_batch_norm(g, y, RC_L("%s.bn2", name));
+    y = last_norm(g, b, y, RC_L("%s.bn2", name));
     return rc_relu(g, rc_add(g, y, shortcut(g, x, name, out, stride, project)));
 }
 

@@ -7,6 +7,7 @@
 typedef struct rc_backbone {
     const char *name;
     bool bottleneck, ibn;
+    bool zero_init; /* each block starts as its shortcut: its last batch norm's weight is 0 */
     int blocks[4];
     int64_t stem;     /* channels after conv1 */
     int64_t width[4]; /* of a stage's 3x3 convolutions */

@@ -142,3 +142,19 @@ def test_same_bits_for_any_number_of_threads(precision):
         losses = [m.train_step(x.astype(precision), y, optimizer)["total"] for _ in range(2)]
         steps.append((losses, {k: v.tobytes() for k, v in m.state_dict().items()}))
     assert steps[0] == steps[1]
+
+
+@pytest.mark.parametrize("system,backbone,last", [
+    ("Baseline", "resnet18", "bn2"), ("FSAC", "resnet50_ibn_a", "bn3"), ("MGAF", "resnet18", "bn2")])
+def test_zero_init_residual(system, backbone, last):
+    """Each block begins as its shortcut; everything else is drawn as without the switch."""
+    make, options = getattr(reidc, system), dict(backbone=backbone, width_multiplier=0.125)
+    plain = make(5, 96, 32, **options).state_dict()
+    m = make(5, 96, 32, zero_init_residual=True, **options)
+    state = m.state_dict()
+    zero = {k for k in plain if not (state[k] == plain[k]).all()}
+    assert zero == {k for k in plain if ".layer" in k and k.endswith(f".{last}.weight")}
+    assert all(not state[k].any() and (plain[k] == 1).all() for k in zero)
+    assert m.copy().config["settings"]["zero_init_residual"] is True
+    with pytest.raises(ValueError, match="zero_init_residual: expected True or False, got 1"):
+        make(5, 96, 32, zero_init_residual=1, **options)
