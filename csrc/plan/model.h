@@ -35,8 +35,8 @@ typedef struct rc_setting {
 
 /* A system of the registry ("baseline", "mbgn", …) with its switches by name: those of the
  * system's page and num_classes, height, width, backbone, width_multiplier, zero_init_residual,
- * seed, threads, precision. Unknown names are RC_TYPE, values that do not fit RC_ARGUMENT; both name what would
- * fit. Weights start as the page says, drawn from `seed`. */
+ * seed, threads, precision. Unknown names are RC_TYPE, values that do not fit RC_ARGUMENT; both
+ * name what would fit. Weights start as the page says, drawn from `seed`. */
 rc_status rc_model_new(const char *system, const rc_setting *settings, int n_settings,
                        rc_model **out, rc_error *err);
 

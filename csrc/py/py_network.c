@@ -528,8 +528,8 @@ PyDoc_STRVAR(documentation,
              "A network with its weights: what reidc's classes and Graph.build make.\n\n"
              "system: a name of list_systems(). settings: its switches by name, and num_classes,\n"
              "height, width, backbone, width_multiplier, zero_init_residual, seed, threads,\n"
-             "precision. Unknown names are a TypeError, values that do not fit a ValueError. Two threads may share a\n"
-             "network: one call waits for the other.");
+             "precision. Unknown names are a TypeError, values that do not fit a ValueError. Two\n"
+             "threads may share a network: one call waits for the other.");
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, (void *)documentation},
