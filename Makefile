@@ -49,8 +49,8 @@ bench: build
 	$(PY) benchmarks/bench_step.py
 
 lint: build
-	$(PY) -m pip install -q ruff
-	$(VENV)/bin/ruff check reidc tests benchmarks setup.py
+	$(PY) -m pip install -q "ruff==0.17.6"
+	$(VENV)/bin/ruff check reidc tests benchmarks notebooks setup.py
 	$(PY) -m pytest -q tests/api -k lint
 
 clean:

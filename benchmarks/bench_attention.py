@@ -15,7 +15,7 @@ import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from reidc import _core  # noqa: E402
+from reidc import _core
 
 
 def run(op, attrs, inputs, dy, threads, repeat):

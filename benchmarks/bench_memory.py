@@ -76,10 +76,11 @@ def line(system, row):
     height, width, kind = SYSTEMS[system]
     twins = " / ".join(f"{row[k]:.0f}" for k in twin_kinds(system) if k in row)
     shares = " / ".join(f"{row['share_of_' + k]:.2f}" for k in twin_kinds(system) if k in row)
-    parts = ", ".join(f"{k} {v / MIB:.0f}" for k, v in row["forecast"].items() if v and k != "total")
+    parts = ", ".join(f"{k} {v / MIB:.0f}" for k, v in row["forecast"].items()
+                      if v and k != "total")
     return (f"| {system} {height}x{width}, {kind} | {row['reidc']:.0f} | "
-            f"{row['forecast']['total'] / MIB:.0f} ({100 * row['forecast_off']:+.1f} %) | {twins} | "
-            f"{shares} | {BOUNDS.get(system, '')} | {parts} |")
+            f"{row['forecast']['total'] / MIB:.0f} ({100 * row['forecast_off']:+.1f} %) | {twins} "
+            f"| {shares} | {BOUNDS.get(system, '')} | {parts} |")
 
 
 def main():
@@ -97,7 +98,8 @@ def main():
     for key, value in record["machine"].items():
         print(f"{key}: {value}")
     print(f"\nMiB of a training step, batch {args.batch}; MBGN's twins: literal / tuned\n")
-    print("| system, optimiser | reidc | its forecast | PyTorch | share | asked | of the forecast |")
+    print("| system, optimiser | reidc | its forecast | PyTorch | share | asked "
+          "| of the forecast |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for system in args.systems.split(","):
         row = record["systems"][system] = compare(system, args.batch, not args.no_torch)

@@ -103,7 +103,8 @@ def machine():
     model = platform.processor()
     if Path("/proc/cpuinfo").exists():
         model = next((line.split(":")[1].strip() for line in
-                      Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), model)
+                      Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+                     model)
     found = {"date": datetime.datetime.now().isoformat(" ", "minutes"), "cpu": model,
              "cores": os.cpu_count(), "load": [round(v, 1) for v in os.getloadavg()],
              "python": platform.python_version(), "numpy": np.__version__,

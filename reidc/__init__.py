@@ -2,7 +2,7 @@
 
 Only the core is loaded here; every other name is imported when it is first used.
 """
-from reidc._core import (  # noqa: F401
+from reidc._core import (
     ArgumentError, ArgumentTypeError, DeviceError, Error, FileError, FileMissingError,
     InternalError, OutOfMemoryError, UnsupportedError, aabs, config, energy_inside,
 )

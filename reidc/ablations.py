@@ -13,7 +13,7 @@ from reidc import schedules
 from reidc._core import ArgumentError, ArgumentTypeError, FileError
 from reidc._files import write_atomic
 from reidc.ablation_report import Ablation, circumstances
-from reidc.ablation_tables import TABLES  # noqa: F401  (public here)
+from reidc.ablation_tables import TABLES
 from reidc.progress import duration
 
 SCALES = {"small": "{}-small", "full": "{}-market1501"}  # the recipe of a system's rows

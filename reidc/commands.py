@@ -171,7 +171,7 @@ def _has_test(data):
 # ---- eval, embed -----------------------------------------------------------------------------
 
 
-def eval(arguments):  # noqa: A001  (the command's name)
+def eval(arguments):  # the command's name
     """`reidc eval`."""
     from reidc.networks import load
 

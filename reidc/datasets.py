@@ -123,9 +123,9 @@ def _seed(value):
 def _divide(pids, camids, test, seed):
     """(train, query, gallery) rows, and the tested ids of one camera only.
 
-    `test` of the identities (a share, or how many, an int), chosen by the seed, are tested: the first picture of each in each
-    camera is a query, the rest gallery; ids of one camera (of one picture, where there are no
-    cameras) go to the gallery whole. Junk goes to the gallery, too."""
+    `test` of the identities (a share, or how many, an int), chosen by the seed, are tested: the
+    first picture of each in each camera is a query, the rest gallery; ids of one camera (of one
+    picture, where there are no cameras) go to the gallery whole. Junk goes to the gallery, too."""
     known = np.unique(pids[pids != -1])
     order = _core._split_permutation(len(known), seed)
     count = test if isinstance(test, int) else round(test * len(known))

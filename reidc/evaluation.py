@@ -15,7 +15,8 @@ def _threads(threads):
     if threads is None:
         return _core.config()["threads"]
     if isinstance(threads, bool) or not isinstance(threads, int):
-        raise ArgumentTypeError(f"threads: expected an integer or None, got {type(threads).__name__}")
+        raise ArgumentTypeError("threads: expected an integer or None, got "
+                                f"{type(threads).__name__}")
     if threads < 1:
         raise ArgumentError(f"threads: expected at least 1, got {threads}")
     return min(threads, 256)
@@ -54,7 +55,8 @@ def compute_distance_matrix(query, gallery, metric="euclidean", *, threads=None)
     keep their digits. TypeError: dtype; ValueError: shapes, an unknown metric, NaN or infinity.
     """
     if not isinstance(metric, str):
-        raise ArgumentTypeError(f"metric: expected 'euclidean' or 'cosine', got {type(metric).__name__}")
+        raise ArgumentTypeError("metric: expected 'euclidean' or 'cosine', got "
+                                f"{type(metric).__name__}")
     return _core._compute_distance_matrix(query, gallery, metric, _threads(threads))
 
 
@@ -121,7 +123,8 @@ class Evaluation:
         if metric not in ("mAP", "mINP"):
             text = str(metric).removeprefix("rank-")
             if isinstance(metric, bool) or not text.isdigit() or int(text) < 1:
-                raise ArgumentError(f"metric: expected 'mAP', 'mINP', 'rank-k' or k, got {metric!r}")
+                raise ArgumentError("metric: expected 'mAP', 'mINP', 'rank-k' or k, got "
+                                    f"{metric!r}")
             k, metric = int(text), "cmc"
         return _core._rank_interval(self._result, metric, k, float(level), int(repeats),
                                     _seed(seed), self._threads)
@@ -283,6 +286,7 @@ def _circumstances():
 
     import reidc
 
-    return {"reidc": reidc.__version__, "python": platform.python_version(), "numpy": numpy.__version__,
+    return {"reidc": reidc.__version__, "python": platform.python_version(),
+            "numpy": numpy.__version__,
             "platform": platform.platform(), "config": _core.config(),
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

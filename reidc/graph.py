@@ -124,7 +124,7 @@ class Graph:
         return self._add("norm", self._of(x), self._name(name, "in"), "instance")
 
     def ibn(self, x, *, name=None):
-        """IBN-a: instance norm (name.IN) on the first half of the channels, batch norm (name.BN)."""
+        """IBN-a: instance norm (name.IN) on the first half of channels, batch norm (name.BN)."""
         return self._add("norm", self._of(x), self._name(name, "ibn"), "ibn")
 
     def parameter(self, name, shape, *, mean=0.0, std=0.0, trained=True):
@@ -241,9 +241,9 @@ class Graph:
 
         outputs: {name: value}; "embedding" (N×D) is what `embed` gives, and all are what
         `forward(training=True)` gives. losses: (kind, output name) or (kind, output name, options);
-        kinds and options: "id" (cross entropy; smoothing=0.0), "triplet" (batch hard; margin=0.3, None:
-        soft), "center" (weight=0.0005), "circle" (margin=0.25, scale=128.0), and weight=1.0 for
-        all. A kind that occurs several times is averaged; `total` adds up weight times kind.
+        kinds and options: "id" (cross entropy; smoothing=0.0), "triplet" (batch hard; margin=0.3,
+        None: soft), "center" (weight=0.0005), "circle" (margin=0.25, scale=128.0), and weight=1.0
+        for all. A kind that occurs several times is averaged; `total` adds up weight times kind.
         Without losses `loss` and `train_step` are a ValueError. seed, device, precision, threads:
         as every network's.
         """

@@ -84,8 +84,9 @@ def hold_out(dataset, validation, seed=0):
     smaller.notes = [*getattr(dataset, "notes", []),
                      f"{count} of {len(known)} training identities are held out for validation "
                      f"(seed {seed})"]
-    return smaller, Validation(f"{name} validation", Subset(split, query, f"{name} validation query"),
-                               Subset(split, gallery, f"{name} validation gallery"), notes)
+    name = f"{name} validation"
+    return smaller, Validation(name, Subset(split, query, f"{name} query"),
+                               Subset(split, gallery, f"{name} gallery"), notes)
 
 
 def _own(dataset):

@@ -18,7 +18,7 @@ def check_device(device):
 
 
 class Network(_core.Network):
-    """A network with its weights. Made by its system's class, `Graph.build`, `build_model`, `load`."""
+    """A network with its weights, of a system's class, `Graph.build`, `build_model` or `load`."""
 
     def _build(self, system, pretrained, device, settings, prefixes=("backbone",),
                halve_bn=False):
@@ -101,10 +101,10 @@ class Network(_core.Network):
 
     def __repr__(self):
         try:
-            self.system
+            system = self.system
         except _core.Error:
             return f"<reidc {type(self).__name__}: without a model>"
-        return (f"<reidc {self.system}: 3×{self.height}×{self.width} to {self.dimension}, "
+        return (f"<reidc {system}: 3×{self.height}×{self.width} to {self.dimension}, "
                 f"{self.num_classes} classes, {self.num_parameters:,} parameters>")
 
 
@@ -113,9 +113,9 @@ class Baseline(Network):
 
     num_classes: identities in training. height, width: multiples of 16 (32 with last_stride=2).
     backbone: 'resnet18', '34', '50', '101', '152' or 'resnet50_ibn_a' and the like;
-    width_multiplier scales its channels to 8·max(1, round(c·w/8)). zero_init_residual: the last batch
-    norm of each residual block of fresh weights starts at 0 instead of 1 (He et al. 2019), without
-    which deep narrow networks hardly learn from nothing.
+    width_multiplier scales its channels to 8·max(1, round(c·w/8)). zero_init_residual: the last
+    batch norm of each residual block of fresh weights starts at 0 instead of 1 (He et al. 2019),
+    without which deep narrow networks hardly learn from nothing.
     pretrained: None, a file (.safetensors, .npz, .pth) or a hub id with a ResNet's weights, for the
     backbone. seed: initial weights and dropout. precision: 'float32', or 'float64': plain C, slow,
     for comparisons. threads: None: all processors there are.
@@ -126,8 +126,8 @@ class Baseline(Network):
     pool: 'avg', or 'gem' with one learnt exponent `gem.p`. head: 'linear', or 'circle': class-level
     circle loss (`spec/common.md` 1; scale 64, margin 0.35). non_local: two non-local blocks in
     layer2 and three (resnet101: nine) in layer3, `backbone.NL_2.0` and so on; resnet50 and
-    resnet101 only. triplet_on: 'feat' or 'bnneck', the neck's output. spread: of the smoothing, over
-    'all' classes or the 'others'.
+    resnet101 only. triplet_on: 'feat' or 'bnneck', the neck's output. spread: of the smoothing,
+    over 'all' classes or the 'others'.
     Training outputs: `feat` N×C, with triplet_on='bnneck' also `bnneck` N×C, `logit` N×num_classes
     (of the circle head 64 times the cosines, before the margins). Embedding: the BNNeck's output,
     N×C.
@@ -161,8 +161,8 @@ class MBGN(Network):
     strategy: which runs of parts have heads: 'F', 'M', 'M+F', 'M+C' or 'MGN'.
     structure: the 45 cosine similarities of half parts. part_pool: 'max' or 'avg'.
     dropout: before the classifiers, 0 to 0.99.
-    Training outputs: z_*, f_*, logits_*, similarity, planes as on the page. Embedding: all f side by
-    side (2304 by default), not normalised.
+    Training outputs: z_*, f_*, logits_*, similarity, planes as on the page. Embedding: all f side
+    by side (2304 by default), not normalised.
 
     TypeError: unknown keyword. ValueError: a value or combination that does not fit. MemoryError.
     """
@@ -256,9 +256,9 @@ class FSAC(Network):
     num_classes, width_multiplier, zero_init_residual, seed, precision, threads: as Baseline's.
     height, width: multiples
     of 32; weights fit one size only, as the tables of positions depend on it.
-    backbone: as Baseline's; mhsa needs one with bottlenecks ('resnet50_ibn_a', 'resnet50' and deeper).
-    pretrained: as Baseline's; weights with a plain bn1 are split between IN and BN. What mhsa
-    replaces is passed over.
+    backbone: as Baseline's; mhsa needs one with bottlenecks ('resnet50_ibn_a', 'resnet50' and
+    deeper). pretrained: as Baseline's; weights with a plain bn1 are split between IN and BN. What
+    mhsa replaces is passed over.
     mhsa: four heads of self-attention with relative positions in place of the 3×3 convolutions of
     layer3 and layer4. eca: channel attention after each of the five stages. fusion: the maps of
     layer2, layer3 and layer4 side by side instead of the last alone.
@@ -293,7 +293,8 @@ class MFA(Network):
     center: add w_center times the centre loss `center`. gla: add w_gla times `gla`, the mean of
     1 − cosine of `feat_i` and `region_i`.
     Training outputs: `feat_i` N×C, then `logit_i` N×num_classes, then `region_i` N×C (the strips'
-    means), i from 0. Embedding: the BNNecks' outputs side by side (8192 by default), of unit length.
+    means), i from 0. Embedding: the BNNecks' outputs side by side (8192 by default), of unit
+    length.
 
     TypeError: unknown keyword. ValueError: a value or combination that does not fit. MemoryError.
     """
@@ -400,8 +401,8 @@ def load(path, *, device="cpu", threads=None):
 class FeatureExtractor:
     """Features of pictures by a model's name and weights, as torchreid's users know it.
 
-    name: one of `list_models()`. model_path: a network saved by reidc, or a ResNet's weights for the
-    backbone, or None (initial weights). image_size: height and width; those of a saved network
+    name: one of `list_models()`. model_path: a network saved by reidc, or a ResNet's weights for
+    the backbone, or None (initial weights). image_size: height and width; those of a saved network
     are its own. Calling it gives float32 N×D, not normalised.
     """
 

@@ -77,7 +77,7 @@ def warmup(schedule, epochs, factor, kind="linear"):
 
 
 def warmup_from(schedule, epochs, begin, base):
-    """From an absolute rate: begin + (base - begin)*e/epochs while e < epochs, then the schedule."""
+    """From an absolute rate: begin + (base - begin)*e/epochs for e < epochs, then the schedule."""
     epochs = _number("epochs", epochs, above=0)
     begin, base = _number("begin", begin, least=0), _number("base", base, least=0)
     return lambda e: (begin + (base - begin) * e / epochs if _epoch(e) < epochs else schedule(e))

@@ -42,12 +42,13 @@ def _several(arguments):
     from reidc._files import write_atomic
     from reidc.comparison import compare, table
 
-    path, again = os.path.join(arguments.out, SEEDS_FILE), f"reidc train --out {arguments.out} --resume"
+    path = os.path.join(arguments.out, SEEDS_FILE)
+    again = f"reidc train --out {arguments.out} --resume"
     if arguments.resume:
         seeds, given = _started(arguments, path)
     elif os.path.exists(path):
-        raise FileError(f"{arguments.out} holds runs already: go on with --resume, or choose another "
-                        "--out")
+        raise FileError(f"{arguments.out} holds runs already: go on with --resume, or choose "
+                        "another --out")
     else:
         if os.path.exists(os.path.join(arguments.out, "last.safetensors")):
             raise FileError(f"{arguments.out} holds a run already: choose another --out")

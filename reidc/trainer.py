@@ -237,7 +237,8 @@ class Trainer:
                     break
                 done += 1
                 if "total" in sums["loss"]:
-                    bar.step(done, len(labels), f"  loss {sums['loss']['total'] / sums['batches']:.3f}")
+                    mean = sums["loss"]["total"] / sums["batches"]
+                    bar.step(done, len(labels), f"  loss {mean:.3f}")
         finally:
             bar.close()
             sums["seconds"] += time.monotonic() - start

@@ -14,7 +14,8 @@ def read_weights(path):
 
     The kind is known by the content: safetensors, NumPy's zip, or torch.save's zip. Floating-point
     arrays of any width arrive as float32, integers and bools as they are. FileNotFoundError;
-    OSError: unreadable, truncated, of another kind, or with content that only a program could rebuild.
+    OSError: unreadable, truncated, of another kind, or with content that only a program could
+    rebuild.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
@@ -180,9 +181,9 @@ def load_pretrained(m, name_or_path, *, prefixes=("backbone",), halve_bn=False):
     order='F', act='leaky_relu', triplet_on='bn' that is their public model, output for output.
 
     prefixes: where in `m` a copy goes ("backbone", and the names of branches with their own
-    stages). halve_bn: split a plain `bn1` between the IN and BN of an IBN block. ValueError, nothing
-    changed: an entry of the backbone (of the heads, where it has some) that the file lacks or has
-    in another shape; a classifier of another number of classes is passed over.
+    stages). halve_bn: split a plain `bn1` between the IN and BN of an IBN block. ValueError,
+    nothing changed: an entry of the backbone (of the heads, where it has some) that the file lacks
+    or has in another shape; a classifier of another number of classes is passed over.
     """
     path = resolve_pretrained(name_or_path)
     source, _ = read_weights(path)

@@ -1,4 +1,4 @@
-"""save, load, pretrained, FeatureExtractor: bit for bit, whole or not at all, foreign files refused."""
+"""save, load, pretrained, FeatureExtractor: bit for bit, whole or not at all; foreign files."""
 import os
 
 import numpy as np
@@ -131,7 +131,7 @@ def test_float64_networks_are_saved_too(tmp_path):
 
 
 def test_pretrained(tmp_path):
-    """A ResNet's weights under torchvision's names go into the backbone, the rest keeps its start."""
+    """A ResNet's weights under torchvision's names go into the backbone; the rest stays."""
     source = baseline(seed=9)
     weights = {k.removeprefix("backbone."): v for k, v in source.state_dict().items()
                if k.startswith("backbone.")}
@@ -183,10 +183,12 @@ def test_feature_extractor(trained, tmp_path):
             (lambda: reidc.FeatureExtractor("mbgn", path, (1, 2, 3)), ValueError, "image_size"),
             (lambda: extractor([1]), TypeError, "images.*int"),
             (lambda: extractor(None), TypeError, "images.*NoneType"),
-            (lambda: trained.save(tmp_path / "no" / "m.npz"), FileNotFoundError, "m.npz.*no folder"),
+            (lambda: trained.save(tmp_path / "no" / "m.npz"), FileNotFoundError,
+             "m.npz.*no folder"),
             (lambda: trained.save(tmp_path / "no" / "m.safetensors"), OSError, "m.safetensors"),
             (lambda: trained.save(path / "m.npz"), OSError, "m.npz.*cannot create"),
-            (lambda: reidc.FeatureExtractor("baseline", None, device="cuda"), ValueError, "device")):
+            (lambda: reidc.FeatureExtractor("baseline", None, device="cuda"), ValueError,
+             "device")):
         with unchanged(trained), pytest.raises(kind, match=words):
             call()
     truncated = tmp_path / "cut.jpg"

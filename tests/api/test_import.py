@@ -49,7 +49,7 @@ def test_every_name_is_there():
         assert getattr(reidc, name) is not None
     assert set(reidc.__all__) <= set(dir(reidc))
     with pytest.raises(AttributeError, match="nonsense"):
-        reidc.nonsense
+        _ = reidc.nonsense
     for name in ("recipes_of", "Gallery", "re_ranking"):  # not due: absent, not a stub
         assert not hasattr(reidc, name)
 

@@ -24,7 +24,7 @@ def in_threads(*functions):
     def guarded(function):
         try:
             function()
-        except BaseException as error:  # noqa: BLE001 - raised again below
+        except BaseException as error:  # raised again below
             failures.append(error)
 
     for function in functions:
@@ -199,7 +199,8 @@ def test_signal_handlers_cannot_use_a_busy_network():
     before, seen = snapshot(m), []
 
     def handler(number, frame):
-        for call in (m.state_dict, o.zero_grad, lambda: m.embed(x[:1]), lambda: setattr(o, "lr", 1)):
+        for call in (m.state_dict, o.zero_grad, lambda: m.embed(x[:1]),
+                     lambda: setattr(o, "lr", 1)):
             try:
                 call()
             except ValueError as error:

@@ -72,10 +72,10 @@ def test_ragged_list(m):
 def test_empty_batch_in_training(m):
     o = reidc.Adam(m, 1e-3)
     for images in (X[:0], F[:0]):
-        for call in (lambda: m.forward(images, training=True),
-                     lambda: m.loss(images, []), lambda: m.train_step(images, [], o)):
+        for call in (lambda x: m.forward(x, training=True), lambda x: m.loss(x, []),
+                     lambda x: m.train_step(x, [], o)):
             with unchanged(m, o), pytest.raises(ValueError, match="empty batch"):
-                call()
+                call(images)
 
 
 LABEL_CASES = [

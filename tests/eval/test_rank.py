@@ -12,7 +12,7 @@ from reidc import _core
 from reidc.evaluation import evaluate_embeddings
 
 sys.path.insert(0, str(Path(__file__).parent))
-import naive_rank as naive  # noqa: E402
+import naive_rank as naive
 
 
 def random_case(rng):
@@ -153,8 +153,10 @@ def test_cuhk03_draws_one_image_of_each_identity():
 def embeddings(rng, queries=70, gallery=900, dimension=33):
     centres = rng.standard_normal((30, dimension))
     q_pids, g_pids = rng.integers(0, 30, queries), rng.integers(-1, 30, gallery)
-    make = lambda pids: (centres[pids] + 2 * rng.standard_normal((len(pids), dimension))).astype(
-        np.float32)
+
+    def make(pids):
+        return (centres[pids] + 2 * rng.standard_normal((len(pids), dimension))).astype(np.float32)
+
     return (make(q_pids), make(g_pids), q_pids, g_pids, rng.integers(0, 3, queries),
             rng.integers(0, 3, gallery))
 

@@ -104,8 +104,9 @@ def test_the_safetensors_package_reads_ours_and_we_read_its(tmp_path):
 
 
 def test_unknown_members_and_white_space_are_fine(tmp_path):
-    header = (b'{ "a" : {"dtype":"F32", "note": {"x":[1,-2.5e3,null,true,"\\u00e9"]}, "shape":[ 2 ],'
-              b'"data_offsets":[0 , 8]}, "__metadata__":{"\\ud83d\\ude00":"\\"\\\\\\/"} } \n ')
+    header = (b'{ "a" : {"dtype":"F32", "note": {"x":[1,-2.5e3,null,true,"\\u00e9"]}, '
+              b'"shape":[ 2 ],"data_offsets":[0 , 8]}, '
+              b'"__metadata__":{"\\ud83d\\ude00":"\\"\\\\\\/"} } \n ')
     got, metadata = read_bytes(tmp_path, build(header, b"\0\0\x80\x3f\0\0\0\x40"))
     assert got["a"].tolist() == [1, 2] and metadata == {"\U0001f600": "\"\\/"}
     assert read_bytes(tmp_path, build(b"{}")) == ({}, {})
@@ -148,7 +149,8 @@ BROKEN = {
     "one offset": build({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0]}}, OK8),
     "no dtype": build({"a": {"shape": [2], "data_offsets": [0, 8]}}, OK8),
     "no shape": build({"a": {"dtype": "F32", "data_offsets": [0, 8]}}, OK8),
-    "shape twice": build(b'{"a":{"dtype":"F32","shape":[1],"shape":[2],"data_offsets":[0,8]}}', OK8),
+    "shape twice": build(
+        b'{"a":{"dtype":"F32","shape":[1],"shape":[2],"data_offsets":[0,8]}}', OK8),
     "tensor is a list": build({"a": [1]}, OK8),
     "name twice": build(
         b'{"a":%s,"a":%s}' % ((json.dumps(entry("F32", (0,), 0, 0)).encode(),) * 2)),
@@ -204,8 +206,8 @@ def mutate(rng, data):
         elif kind == 3:
             data[at:at] = rng.bytes(int(rng.integers(1, 9)))
         elif kind == 4:
-            data[at:at + 1] = rng.choice([b"{", b"}", b"[", b"]", b'"', b"\\", b",", b":", b"9" * 15,
-                                          b"-", b"\\u0000", b"\\ud800", b"\0", b"0"])
+            data[at:at + 1] = rng.choice([b"{", b"}", b"[", b"]", b'"', b"\\", b",", b":",
+                                          b"9" * 15, b"-", b"\\u0000", b"\\ud800", b"\0", b"0"])
         else:
             data[0:8] = struct.pack("<Q", int(rng.integers(0, 400)))
         if not data:
@@ -295,7 +297,8 @@ def test_wrong_input_writes_nothing(tmp_path):
     good = np.ones(2, np.float32)
     for error, args in [(TypeError, ([("a", good)],)), (TypeError, ({"a": [1.0]},)),
                         (TypeError, ({"a": good.astype(complex)},)), (TypeError, ({1: good},)),
-                        (TypeError, ({"a": np.array(["x"])},)), (TypeError, ({"a": good}, {"k": 1})),
+                        (TypeError, ({"a": np.array(["x"])},)),
+                        (TypeError, ({"a": good}, {"k": 1})),
                         (TypeError, ({"a": good}, {1: "v"})), (TypeError, ({"a": good}, "meta")),
                         (ValueError, ({"a\0": good},)), (ValueError, ({"__metadata__": good},)),
                         (ValueError, ({"a": good}, {"k": "\0"})),

@@ -21,7 +21,8 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "torch_checkpoint.pth"
 def check_golden(got):
     base = np.arange(24, dtype=np.float32).reshape(4, 6)
     want = {
-        "conv1.weight": base / 8, "transposed": base.T, "row": base[2], "every_second": base[:, ::2],
+        "conv1.weight": base / 8, "transposed": base.T, "row": base[2],
+        "every_second": base[:, ::2],
         "expanded": np.full((2, 5), 3, np.float32), "scalar": np.float32(2.5),
         "empty": np.zeros((0, 3), np.float32),
         "half": np.array([1.5, -65504, 6e-8], np.float16).astype(np.float32),
@@ -45,7 +46,8 @@ def test_reading_needs_no_torch_and_no_pickle():
     script = ("import sys, numpy; numpy.load; sys.modules['torch'] = None\n"
               "import pickle; pickle.loads = pickle.load = pickle.Unpickler = None\n"
               "from reidc.weights import read_weights; print(len(read_weights(sys.argv[1])[0]))")
-    run = subprocess.run([sys.executable, "-c", script, str(GOLDEN)], capture_output=True, text=True,
+    run = subprocess.run([sys.executable, "-c", script, str(GOLDEN)], capture_output=True,
+                         text=True,
                          timeout=60, cwd=Path(reidc.__file__).parents[1])
     assert run.stdout.strip() == "14", run.stderr
 

@@ -306,7 +306,7 @@ def test_real_imagenet_weights():
             assert np.array_equal(mapped["backbone." + name], theirs[name].astype(np.float32))
 
 
-# ---- where pretrained= leads ------------------------------------------------------------------------
+# ---- where pretrained= leads -----------------------------------------------------------------
 
 
 def test_resolve_paths(tmp_path, monkeypatch):

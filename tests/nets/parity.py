@@ -2,10 +2,11 @@
 
 `compare` runs one evaluation and one training step on both and lists, tensor by tensor, the
 relative L2 error against the float64 twin beside that of the twin in float32, the yardstick: an
-error may be at most 8 times as large, plus 2e-5 (gradients 1e-4 more). `compare_steps` does ten Adam
-steps. `by_majority` repeats either on three states: a gradient that one chance crossing of a ReLU's
-kink has changed differs in one of them, a wrong one in all. The engine is reached through its public interface alone (`spec/api.md`); `TwinAsEngine`
-gives a torch twin that interface, so that the harness itself can be tested with broken twins.
+error may be at most 8 times as large, plus 2e-5 (gradients 1e-4 more). `compare_steps` does ten
+Adam steps. `by_majority` repeats either on three states: a gradient that one chance crossing of a
+ReLU's kink has changed differs in one of them, a wrong one in all. The engine is reached through
+its public interface alone (`spec/api.md`); `TwinAsEngine` gives a torch twin that interface, so
+that the harness itself can be tested with broken twins.
 """
 import copy
 

@@ -39,7 +39,8 @@ class Row:
 
     def __str__(self):
         how = "norm" if self.absolute else "error"
-        return (f"{'vote' if self.outvoted else 'ok  ' if self.ok else 'FAIL'} {self.kind:9} {self.name:44} {how} "
+        word = "vote" if self.outvoted else "ok  " if self.ok else "FAIL"
+        return (f"{word} {self.kind:9} {self.name:44} {how} "
                 f"{self.ours:.2e}  float32 twin {self.peer:.2e}  limit {self.limit:.2e}")
 
 

@@ -47,8 +47,8 @@ def shift(name, shapes):
     A value that rounding pushes over a kink changes a gradient by its whole size: with n values and
     k of them pushed over, by sqrt(k/n), about 1e-3 when biases are near 0. So most channels stay
     clear of the kink, and every 16th (every 4th in the relation) has it in the middle of its
-    values: enough to show a forgotten mask, and to keep the biases' gradients from vanishing (what only shifts the input
-    of the next norm has none).
+    values: enough to show a forgotten mask, and to keep the biases' gradients from vanishing (what
+    only shifts the input of the next norm has none).
     """
     stem = name.rpartition(".")[0]
     if stem + ".weight" not in shapes or len(shapes[stem + ".weight"]) != 1:

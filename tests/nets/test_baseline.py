@@ -1,5 +1,6 @@
 """Baseline's switches that make fast-reid's "stronger baseline", through the public interface,
-without torch: names and counts, initial values, outputs, wrong switches. Grad-CAM of the circle head: tests/api/test_grad_cam.py."""
+without torch: names and counts, initial values, outputs, wrong switches. Grad-CAM of the circle
+head: tests/api/test_grad_cam.py."""
 import numpy as np
 import pytest
 
@@ -145,7 +146,8 @@ def test_same_bits_for_any_number_of_threads(precision):
 
 
 @pytest.mark.parametrize("system,backbone,last", [
-    ("Baseline", "resnet18", "bn2"), ("FSAC", "resnet50_ibn_a", "bn3"), ("MGAF", "resnet18", "bn2")])
+    ("Baseline", "resnet18", "bn2"), ("FSAC", "resnet50_ibn_a", "bn3"),
+    ("MGAF", "resnet18", "bn2")])
 def test_zero_init_residual(system, backbone, last):
     """Each block begins as its shortcut; everything else is drawn as without the switch."""
     make, options = getattr(reidc, system), dict(backbone=backbone, width_multiplier=0.125)

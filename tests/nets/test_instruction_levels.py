@@ -10,7 +10,7 @@ import pytest
 import reidc
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import states  # noqa: E402
+import states
 
 LEVELS = ["generic", "avx2", "avx512"]
 ORDER = ["generic", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx"]

@@ -36,7 +36,7 @@ class Other(TwinAsEngine):
             return super().loss(*args, **keyword)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def case(name, seed):
     """Twin, batch, and what the twins say of it."""
     torch.set_num_threads(1)

@@ -223,7 +223,7 @@ def test_mgaf_named_maps():
                                                                          "large")}
         assert {k: v[0].shape for k, v in maps.items()} == {
             "small": (2, 256, 3, 1), "medium": (2, 256, 6, 2), "large": (2, 256, 12, 4)}
-        for fmap, gradient in maps.values():  # a maximum: one position of a channel
+        for _, gradient in maps.values():  # a maximum: one position of a channel
             assert np.abs(gradient).max() > 0
             assert ((gradient != 0).sum((2, 3)) <= 1).all()
 

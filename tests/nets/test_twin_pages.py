@@ -91,7 +91,8 @@ def test_baseline_counts():
     net = Baseline(751)
     assert count(net) == 25_050_176
     assert "bnneck.bias" in dict(net.named_parameters())
-    assert Baseline(751, last_stride=2).train()(torch.zeros(2, 3, 64, 32))["feat"].shape == (2, 2048)
+    out = Baseline(751, last_stride=2).train()(torch.zeros(2, 3, 64, 32))
+    assert out["feat"].shape == (2, 2048)
 
 
 @pytest.mark.parametrize("name,total", [  # without the classifier, as torchvision counts them

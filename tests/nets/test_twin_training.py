@@ -1,5 +1,6 @@
 """Frozen layers, clipping and the moving average of the weights against PyTorch, step by step in
-float64: what is frozen is in evaluation mode without gradients, as fast-reid and torchreid do it."""
+float64: what is frozen is in evaluation mode without gradients, as fast-reid and torchreid have
+it."""
 import numpy as np
 import pytest
 

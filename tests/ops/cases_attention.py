@@ -187,10 +187,10 @@ def ref_matmul(x, attrs, training):
     return attrs["scale"] * (a @ b)
 
 
-def matmul(n, m, k, l, ta, tb, scale, **more):
+def matmul(n, m, k, width, ta, tb, scale, **more):
     case("matmul", {"trans_a": ta, "trans_b": tb, "scale": scale},
-         [(n, k, m) if ta else (n, m, k), (n, l, k) if tb else (n, k, l)], ref_matmul,
-         terms=max(m, k, l), **more)
+         [(n, k, m) if ta else (n, m, k), (n, width, k) if tb else (n, k, width)], ref_matmul,
+         terms=max(m, k, width), **more)
 
 
 for ta in (0, 1):

@@ -6,7 +6,7 @@ cases_losses.py; each has a list CASES (and WRONG: inputs that must be refused).
 them all.
 """
 from dataclasses import dataclass
-from typing import Callable, Optional
+from collections.abc import Callable
 
 import numpy as np
 from reidc import _core
@@ -22,15 +22,15 @@ class Case:
     shapes: list  # a tuple or None per input
     ref: Callable  # (inputs: float64 arrays, attrs, training) -> y from the definition
     training: bool = False
-    inputs: Optional[Callable] = None  # (rng, shapes) -> arrays; default: standard normal
+    inputs: Callable | None = None  # (rng, shapes) -> arrays; default: standard normal
     terms: int = 16  # length of the longest sum behind a result or gradient: error bounds
     exact: float = 1e-12  # bound of float64 against ref, relative, times terms
     numeric: bool = True  # central differences (off for large shapes: checked on small ones)
     numeric_eps: float = 1e-5
     numeric_bound: float = 1e-6
-    grad_ref: Optional[Callable] = None  # (inputs, attrs, dy) -> gradients or None each, where
+    grad_ref: Callable | None = None  # (inputs, attrs, dy) -> gradients or None each, where
     #   central differences do not apply (detached parts)
-    state_ref: Optional[Callable] = None  # (inputs, attrs) -> running statistics after commit
+    state_ref: Callable | None = None  # (inputs, attrs) -> running statistics after commit
     slack: float = 1.0  # factor on the float32 bound, with a reason where it is used
     label: str = ""
     seed: int = 0

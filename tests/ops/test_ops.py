@@ -8,7 +8,7 @@ import pytest
 from reidc import _core
 
 sys.path.insert(0, os.path.dirname(__file__))
-import harness  # noqa: E402
+import harness
 
 TABLES = ["cases", "cases_attention", "cases_losses"]
 MODULES = [importlib.import_module(name) for name in TABLES]

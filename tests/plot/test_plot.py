@@ -16,10 +16,10 @@ from reidc import _shown
 from reidc.evaluation import color_histogram, evaluate_embeddings
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra: plot)")
-from matplotlib.colors import to_hex  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
-from reidc.plot import _canvas as c  # noqa: E402
+from reidc.plot import _canvas as c
 
 plot = reidc.plot
 rng = np.random.default_rng(5)

@@ -90,7 +90,7 @@ def people_with(data, **wanted):
 
 def test_front_and_back_of_prints_and_stripes():
     data = Synthetic("small", level=0.0)
-    one_sided, plain, striped = [], [], []
+    one_sided, plain = [], []
     for pid, _ in zip(people_with(data, pattern="print", logo_on_back=False), range(4)):
         front, back = chest(data, views(data, pid, 0)), chest(data, views(data, pid, np.pi))
         logo = slice(12, 30)  # v = 0.115 below the neck lies near row 76

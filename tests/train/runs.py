@@ -1,4 +1,4 @@
-"""Short runs for the tests of the trainer: a recipe, a network, all that a run depends on, Ctrl-C."""
+"""Short runs for the tests of the trainer: recipe, network, all that a run depends on, Ctrl-C."""
 import json
 import os
 import signal
@@ -26,8 +26,10 @@ def bits(t):
     moments = {f"m/{name}": a.tobytes() for name, a in state.pop("state").items()}
     average = t.ema.state_dict() if t.ema else {"state": {}}
     moments.update({f"ema/{name}": a.tobytes() for name, a in average.pop("state").items()})
-    return {"average": average, **{k: v.tobytes() for k, v in t.model.state_dict().items()}, **moments,
-            "plain": json.dumps(state), "step": t.model.step, "loader": t.loader.state_dict(), "iteration": t.iteration}
+    return {"average": average, **moments,
+            **{k: v.tobytes() for k, v in t.model.state_dict().items()},
+            "plain": json.dumps(state), "step": t.model.step, "loader": t.loader.state_dict(),
+            "iteration": t.iteration}
 
 
 def losses(t):

@@ -9,7 +9,7 @@ import reidc
 from reidc import losses
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "ops"))
-import cases_losses  # noqa: E402
+import cases_losses
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((8, 6))

@@ -1,4 +1,4 @@
-"""Recipes as plain data: every key can be set, an unknown one is an error that names the nearest."""
+"""Recipes as plain data: every key can be set, an unknown one is an error with the nearest."""
 import json
 
 import pytest
@@ -71,11 +71,13 @@ def test_an_unknown_key_names_the_nearest(key, near):
     ({"optimizer": {"lr": 1, "weight_decy": 0}}, "did you mean 'optimizer.weight_decay'"),
     ({"optimizer": {"weight_decay": 0}}, "optimizer.lr: missing"),
     ({"optimizer": {"lr": 1, "momentum": 0.9}}, "optimizer.momentum: does not go with kind 'adam'"),
-    ({"optimizer": {"lr": 1, "momentum_reset": "step"}}, "momentum_reset: expected 'epoch' or None"),
+    ({"optimizer": {"lr": 1, "momentum_reset": "step"}},
+     "momentum_reset: expected 'epoch' or None"),
     ({"optimizer": {"lr": 1, "groups": {"a.*": {"lr": 1}}}}, "did you mean 'optimizer.*lr"),
     ({"optimizer": {"lr": 1, "groups": [1]}}, "optimizer.groups: expected a dict"),
     ({"optimizer": 3}, "optimizer: expected a dict"),
-    ({"schedule": {"kind": "cosine", "gamma": 1}}, "schedule.gamma: does not go with kind 'cosine'"),
+    ({"schedule": {"kind": "cosine", "gamma": 1}},
+     "schedule.gamma: does not go with kind 'cosine'"),
     ({"schedule": {"kind": "cosine", "etamin": 1}}, "did you mean 'schedule.eta_min'"),
     ({"schedule": {}}, "schedule.kind: expected one of"),
     ({"schedule": {"kind": "constant", "warmup": {"iters": 5, "factor": 0.1}}},

@@ -30,7 +30,8 @@ def test_warmup_factors():
 
 def test_warmup_counted_in_iterations():
     factor = s.warmup_factor(2000, 0.1)
-    close([factor(t) for t in (0, 1000, 1999, 2000, 9999)], [.1, .55, .1 / 2000 + 1999 / 2000, 1, 1])
+    close([factor(t) for t in (0, 1000, 1999, 2000, 9999)],
+          [.1, .55, .1 / 2000 + 1999 / 2000, 1, 1])
 
 
 def test_exponential_with_hold_is_the_mbgn_pages():

@@ -1,4 +1,4 @@
-"""Trainer: a run that was stopped, anywhere and in any way, and gone on with is bitwise the run that
+"""Trainer: a run that was stopped, anywhere, in any way, and gone on with is bitwise the run that
 was never stopped; metrics; recipes as plain data."""
 import csv
 import json
@@ -41,7 +41,7 @@ def test_stopped_run_goes_on_to_the_same_bits(data, whole, tmp_path, when, raisi
     # before: the step was left before it changed anything; after: it is done and counted
     assert first.model.step == when - (raising == "before")
     again = trainer(data, tmp_path, recipe)
-    for name, value in again.model.parameters().items():
+    for value in again.model.parameters().values():
         value += 0.1  # other weights, which the checkpoint replaces
     again.fit(resume=True)
     assert bits(again) == bits(whole)
@@ -162,8 +162,8 @@ def test_no_files_of_a_crash_are_left(whole):
 
 def test_what_is_refused(data, tmp_path):
     with pytest.raises(ValueError, match="12 identities, the network 5 classes"):
-        Trainer(reidc.Baseline(5, 64, 32, backbone="resnet18", width_multiplier=0.125), data, RECIPE,
-                tmp_path)
+        Trainer(reidc.Baseline(5, 64, 32, backbone="resnet18", width_multiplier=0.125), data,
+                RECIPE, tmp_path)
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         trainer(data, tmp_path).fit(resume=True)
     network().save(tmp_path / CHECKPOINT)

@@ -35,7 +35,7 @@ def by_hand(data, recipe, epochs=2):
     loader = reidc.Loader(data.train, 4, 2, augment, recipe["seed"], once=True)
     o = reidc.SGD(m, 0.05, 0.9, True, 1e-3, clip_norm=recipe.get("clip_norm"))
     t = 0
-    for epoch in range(epochs):
+    for _ in range(epochs):
         if recipe["optimizer"].get("momentum_reset"):
             o.reset()
         for images, labels in loader:
@@ -58,7 +58,8 @@ def test_all_rules_are_the_loop_by_hand(data, tmp_path):
     assert [row["lr"] for row in rows] == pytest.approx([0.05 * (0.1 * 0.6 + 0.4), 0.05])
 
 
-@pytest.mark.parametrize("when, raising", [(2, "before"), (3, "after"), (4, "after"), (5, "before")])
+@pytest.mark.parametrize("when, raising",
+                         [(2, "before"), (3, "after"), (4, "after"), (5, "before")])
 def test_stopped_runs_go_on_to_the_same_bits(data, tmp_path, when, raising):
     recipe = {**RECIPE, **RULES}
     whole = trainer(data, tmp_path / "whole", recipe)

@@ -1,8 +1,8 @@
 """AABS (spec/mbgn.md 3) in plain Python and NumPy: the planes that cut a feature map into parts.
 
 Written from the page's listing, one image after the other, float64 from the Gram matrix on.
-`aabs(F)` gives the planes; `trace(F)` also how near any test came to the threshold, for a plane is a
-discontinuous function of F and such images are left out of comparisons.
+`aabs(F)` gives the planes; `trace(F)` also how near any test came to the threshold, for a plane is
+a discontinuous function of F and such images are left out of comparisons.
 """
 import math
 

@@ -1,4 +1,4 @@
-"""Twin of `reidc.MBGN` (spec/mbgn.md): four GSRPA modules, Branch g, Branch l, the structure vector.
+"""Twin of `reidc.MBGN` (spec/mbgn.md): four GSRPA modules, Branches g and l, the structure vector.
 
 The literal version builds the relation matrix R and unfolds the involution, as the page's formulas
 read. `tuned=True` computes the same without either (the page's "Memory of R", an involution that
@@ -29,7 +29,7 @@ class ConvBNReLU(nn.Module):
 
 
 class InvolutionTaps(torch.autograd.Function):
-    """out[n,g,c,y,x] = sum_t k[n,g,t,y,x] * x[n,g,c,y+ky-3,x+kx-3], tap by tap, nothing unfolded."""
+    """out[n,g,c,y,x] = sum_t k[n,g,t,y,x] * x[n,g,c,y+ky-3,x+kx-3], tap by tap, not unfolded."""
 
     @staticmethod
     def forward(ctx, x, k):

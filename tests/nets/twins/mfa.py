@@ -28,7 +28,7 @@ class CPAA(nn.Module):
         return n * (self.channel_part * 2 * c * c * m + self.point_part * m * m * (c // 8 + c))
 
     def forward(self, a):
-        size, (n, c) = a.shape[2:], a.shape[:2]
+        size, c = a.shape[2:], a.shape[1]
         if self.channel_part:
             x = a.flatten(2)
             e = x @ x.transpose(1, 2)

@@ -1,10 +1,10 @@
-"""ResNet twins: torchvision's layers and names, with the stride of the last stage and the width free.
+"""ResNet twins: torchvision's layers and names, the last stage's stride and the width are free.
 
 `ResNet(depth or 'resnet50_ibn_a', last_stride, width_multiplier)`; forward gives the four stages'
 outputs through `after`, a function (stage, tensor) -> tensor that MBGN hangs its modules on. The
-stride of a bottleneck sits in its 3x3 convolution. IBN-a: in stages 1 to 3 the first norm of a block
-is an instance norm on the first half of the channels (`bn1.IN`) beside a batch norm on the others
-(`bn1.BN`), with the names of the IBN-Net authors.
+stride of a bottleneck sits in its 3x3 convolution. IBN-a: in stages 1 to 3 the first norm of a
+block is an instance norm on the first half of the channels (`bn1.IN`) beside a batch norm on the
+others (`bn1.BN`), with the names of the IBN-Net authors.
 """
 import torch
 from torch import nn
