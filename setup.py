@@ -18,6 +18,7 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 BASE = ["-std=c11", "-O0" if DEBUG else "-O3", "-g1", "-fvisibility=hidden", "-fno-math-errno",
         "-fno-trapping-math", "-ffp-contract=off", "-Wall", "-Wextra", "-Wshadow", "-Wvla",
+        "-Werror=implicit-function-declaration",
         "-Icsrc"]
 BASE += ["-DRC_DEBUG=1"] if DEBUG else ["-UNDEBUG" if SANITIZE else "-DNDEBUG"]
 BASE += ["-Werror"] if os.environ.get("REIDC_WERROR") == "1" else []
