@@ -20,8 +20,12 @@ def check_device(device):
 class Network(_core.Network):
     """A network with its weights, of a system's class, `Graph.build`, `build_model` or `load`."""
 
-    def _build(self, system, pretrained, device, settings, prefixes=("backbone",),
-               halve_bn=False):
+    # Where `pretrained` puts a ResNet's weights: under each of these names there is; and whether it
+    # may split a plain batch norm between the IN and BN of an IBN block.
+    _pretrained_prefixes = ("backbone",)
+    _pretrained_halve_bn = False
+
+    def _build(self, system, pretrained, device, settings):
         check_device(device)
         if pretrained is not None:  # found before minutes are spent on anything else
             from reidc.weights import load_pretrained, resolve_pretrained
@@ -29,7 +33,7 @@ class Network(_core.Network):
             pretrained = resolve_pretrained(pretrained)
         super().__init__(system, settings)
         if pretrained is not None:
-            load_pretrained(self, pretrained, prefixes=prefixes, halve_bn=halve_bn)
+            load_pretrained(self, pretrained)
 
     @property
     def contract(self):
@@ -238,6 +242,8 @@ class MGAF(Network):
     TypeError: unknown keyword. ValueError: a value or combination that does not fit. MemoryError.
     """
 
+    _pretrained_prefixes = ("backbone", "small", "medium", "large")
+
     def __init__(self, num_classes, height=384, width=128, *, backbone="resnet50",
                  width_multiplier=1.0, zero_init_residual=False, pretrained=None, seed=0,
                  device="cpu", precision="float32", threads=None, small=True, medium=True,
@@ -246,8 +252,7 @@ class MGAF(Network):
             num_classes=num_classes, height=height, width=width, backbone=backbone,
             width_multiplier=width_multiplier, zero_init_residual=zero_init_residual, seed=seed,
             precision=precision, threads=threads,
-            small=small, medium=medium, large=large, attention=attention),
-            prefixes=("backbone", "small", "medium", "large"))
+            small=small, medium=medium, large=large, attention=attention))
 
 
 class FSAC(Network):
@@ -268,6 +273,8 @@ class FSAC(Network):
     TypeError: unknown keyword. ValueError: a value or combination that does not fit. MemoryError.
     """
 
+    _pretrained_halve_bn = True
+
     def __init__(self, num_classes, height=256, width=128, *, backbone="resnet50_ibn_a",
                  width_multiplier=1.0, zero_init_residual=False, pretrained=None, seed=0,
                  device="cpu", precision="float32", threads=None, mhsa=True, eca=True, fusion=True):
@@ -275,7 +282,7 @@ class FSAC(Network):
             num_classes=num_classes, height=height, width=width, backbone=backbone,
             width_multiplier=width_multiplier, zero_init_residual=zero_init_residual, seed=seed,
             precision=precision, threads=threads,
-            mhsa=mhsa, eca=eca, fusion=fusion), halve_bn=True)
+            mhsa=mhsa, eca=eca, fusion=fusion))
 
 
 class MFA(Network):

@@ -174,19 +174,24 @@ def resolve_pretrained(name_or_path):
     raise _core.FileMissingError(f"pretrained: {text} holds no weights that are read here")
 
 
-def load_pretrained(m, name_or_path, *, prefixes=("backbone",), halve_bn=False):
+def load_pretrained(m, name_or_path, *, prefixes=None, halve_bn=None):
     """Load a ResNet's weights of others into the backbone of `m`; a `Report` of every name.
 
     A file with heads under the names of HAMR's authors gives them to a HAMR as well; with
     order='F', act='leaky_relu', triplet_on='bn' that is their public model, output for output.
 
     prefixes: where in `m` a copy goes ("backbone", and the names of branches with their own
-    stages). halve_bn: split a plain `bn1` between the IN and BN of an IBN block. ValueError,
+    stages). halve_bn: split a plain `bn1` between the IN and BN of an IBN block. None: as the
+    constructor's `pretrained` does for this system. ValueError,
     nothing changed: an entry of the backbone (of the heads, where it has some) that the file lacks
     or has in another shape; a classifier of another number of classes is passed over.
     """
     path = resolve_pretrained(name_or_path)
     source, _ = read_weights(path)
+    if prefixes is None:
+        prefixes = m._pretrained_prefixes
+    if halve_bn is None:
+        halve_bn = m._pretrained_halve_bn
     target = {name: tuple(array.shape) for name, array in m.state_dict().items()}
     mapped, report = map_weights(source, target, prefixes=prefixes, halve_bn=halve_bn)
     report.source = path

@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
+import reidc
 from reidc.weights import (
     load_pretrained, map_weights, read_weights, resolve_pretrained, write_weights)
 
@@ -159,6 +160,9 @@ def resnet(blocks=(2, 1, 1, 1), width=8, ibn=False):
 class Network:
     """What load_pretrained needs of a network."""
 
+    _pretrained_prefixes = ("backbone",)
+    _pretrained_halve_bn = False
+
     def __init__(self, state):
         self.state = {name: np.zeros_like(x) for name, x in state.items()}
 
@@ -283,6 +287,26 @@ def test_the_same_entry_twice():
     mapped, report = map_weights(source, {"backbone.conv1.weight": (2,)})
     assert mapped["backbone.conv1.weight"].all()
     assert report.ignored["module.conv1.weight"] == "the same as conv1.weight"
+
+
+@pytest.mark.parametrize("system, height, to", [
+    ("MGAF", 96, ["small", "medium", "large"]), ("FSAC", 64, ["backbone"])])
+def test_later_as_in_the_constructor(tmp_path, system, height, to):
+    """`load_pretrained(m, path)`, which `reidc train` calls, fills what `pretrained=` fills."""
+    small = {"width_multiplier": 0.125, "threads": 1, "seed": 3}
+    start = reidc.Baseline(4, 64, 32, backbone="resnet50", **{**small, "seed": 9}).state_dict()
+    path = tmp_path / "w.npz"
+    write_weights(path, {name[len("backbone."):]: x for name, x in start.items()
+                         if name.startswith("backbone.")})
+    at_once = getattr(reidc, system)(4, height, 32, pretrained=path, **small).state_dict()
+    m = getattr(reidc, system)(4, height, 32, **small)
+    before = m.state_dict()
+    load_pretrained(m, path)
+    for name, x in m.state_dict().items():
+        assert np.array_equal(x, at_once[name]), name
+    for branch in to:
+        name = f"{branch}.layer4.0.conv1.weight"
+        assert not np.array_equal(before[name], at_once[name])
 
 
 @pytest.mark.real
