@@ -1,0 +1,63 @@
+"""The kernels of cuda/ as a library for the host, made with the C++ compiler and host.h."""
+import ctypes
+import functools
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from glob import glob
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+FOLDER = os.path.join(ROOT, "build", "cuda_host")
+FLAGS = ["-fPIC", "-O1", "-g1", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden",
+         "-fno-strict-aliasing", f"-I{ROOT}/csrc", f"-I{ROOT}/cuda", f"-I{HERE}"]
+CXX = ["g++", "-std=c++17", "-x", "c++", "-Wno-unknown-pragmas", *FLAGS]
+CC = ["gcc", "-std=c11", *FLAGS]
+
+
+def sources():
+    return (sorted(glob(f"{ROOT}/cuda/**/*.cu", recursive=True)) + [f"{ROOT}/cuda/op_table.c"]
+            + sorted(glob(f"{HERE}/*.cc")) + [f"{HERE}/call.c"])
+
+
+def stale(target, command):
+    try:
+        made = os.path.getmtime(target)
+        with open(target + ".cmd") as file:
+            if file.read() != " ".join(command):
+                return True
+        with open(target[:-2] + ".d") as file:
+            used = file.read().replace("\\\n", " ").split(": ", 1)[1].split()
+        return any(os.path.getmtime(path) > made for path in used)
+    except (OSError, IndexError):
+        return True
+
+
+def compile_one(source):
+    target = os.path.join(FOLDER, os.path.relpath(source, ROOT).replace(os.sep, "_") + ".o")
+    command = [*(CC if source.endswith(".c") else CXX), "-MMD", "-c", source, "-o", target]
+    if stale(target, command):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+        with open(target + ".cmd", "w") as file:
+            file.write(" ".join(command))
+    return target
+
+
+@functools.cache
+def library():
+    """The library, loaded; None where there is no C++ compiler."""
+    if not shutil.which("g++"):
+        return None
+    os.makedirs(FOLDER, exist_ok=True)
+    jobs = int(os.environ.get("MAX_JOBS") or 0) or os.cpu_count() or 1
+    with ThreadPoolExecutor(jobs) as pool:
+        objects = list(pool.map(compile_one, sources()))
+    path = os.path.join(FOLDER, "reidc_cuda_host.so")
+    if not os.path.exists(path) or any(os.path.getmtime(o) > os.path.getmtime(path)
+                                       for o in objects):
+        fresh = f"{path}.{os.getpid()}"
+        subprocess.run(["g++", "-shared", *objects, "-o", fresh], check=True)
+        os.replace(fresh, path)
+    return ctypes.CDLL(path)
