@@ -61,7 +61,7 @@ char *rc_strdup(const char *text) RC_CHECK_RESULT;
 int64_t rc_memory_live(void);              /* bytes now held through rc_alloc */
 void rc_memory_fail_after(int64_t allocations); /* tests: the n-th call from now fails; <0 off */
 
-/* ---- threads (base/threads.c) --------------------------------------------------------- */
+/* ---- threads (base/threads.c, base/processors.c) --------------------------------------- */
 
 /* Call task(context, i, worker) once for every i in [0, tasks), on up to `threads` threads
  * (the caller's included; `worker` in [0, threads) names the thread for scratch memory).
@@ -73,7 +73,20 @@ typedef void (*rc_task)(void *context, int64_t i, int worker);
 void rc_parallel(int64_t tasks, int threads, rc_task task, void *context);
 
 #define RC_MAX_THREADS 256
-int rc_cpu_count(void); /* processors this process may use (affinity, container quota) */
+
+/* Processors this process may use: affinity, container quota, fast cores (base/processors.c). The
+ * other three are its parts, for tests: what it would be with the files below `root`; the quota
+ * alone, 0 for none; the processors in the order in which threads are pinned to them. */
+int rc_cpu_count(void);
+int rc_cpu_count_in(const char *root);
+int rc_cpu_quota(const char *root);
+int rc_cpu_order(const char *root, int *cpus, int most);
+/* Binds the calling thread to the processor of worker `thread`, and lets it go anywhere again.
+ * The pool does so with REIDC_PIN=1. */
+void rc_cpu_pin(int thread);
+void rc_cpu_unpin(void);
+bool rc_pin_wanted(void);
+const char *rc_pin_problem(void); /* NULL, or what is wrong with REIDC_PIN */
 
 double rc_seconds(void); /* monotonic clock */
 double rc_cpu_seconds(void); /* of all threads of the process */

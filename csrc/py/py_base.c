@@ -53,8 +53,9 @@ static PyMethodDef methods[] = {
 int
 rc_py_add_base(PyObject *module)
 {
-    if (rc_isa_problem()) {
-        PyErr_SetString(PyExc_ValueError, rc_isa_problem());
+    const char *problem = rc_isa_problem() ? rc_isa_problem() : rc_pin_problem();
+    if (problem) {
+        PyErr_SetString(PyExc_ValueError, problem);
         return -1;
     }
     return PyModule_AddFunctions(module, methods);

@@ -116,6 +116,72 @@ def test_the_interpreter_runs_on():
     assert seconds > 0.05 and ticks > 50 * seconds, (seconds, ticks)
 
 
+def test_waiting_costs_little():
+    """Four times as many threads as processors, as where other processes want those, too: little
+    of the time goes into waiting for those that do not run."""
+    x = batch(64)
+
+    def used(m):
+        m.embed(x)
+        begin = time.process_time()
+        for _ in range(10):
+            m.embed(x)
+        return time.process_time() - begin
+
+    threads = 4 * reidc.config()["threads"]
+    one, many = (baseline(threads=t) for t in (1, threads))
+    expected = one.embed(x)
+    assert np.array_equal(many.embed(x), expected)
+    ratios = []
+    while len(ratios) < 5 and not (ratios and min(ratios) < 1.5):
+        alone = used(one)
+        ratios.append(used(many) / alone)
+    assert min(ratios) < 1.5, ratios
+
+
+PINNED = """
+import os, threading, time
+import numpy as np
+import reidc
+m = reidc.Baseline(5, 64, 32, width_multiplier=0.125, threads=2)
+x = np.random.default_rng(0).integers(0, 256, (4, 64, 32, 3), np.uint8)
+before = os.sched_getaffinity(0)
+m.embed(x)
+own = os.sched_getaffinity(0)
+workers = {int(t) for t in os.listdir("/proc/self/task")} - {threading.get_native_id()}
+if %r:
+    assert len(own) == 1 and own <= before
+    for attempt in range(500):  # a worker that has not run yet is still to be pinned
+        places = [os.sched_getaffinity(t) for t in workers]
+        if len(before) == 1 or any(len(p) == 1 and p != own for p in places):
+            break
+        time.sleep(0.01)
+    else:
+        raise AssertionError(places)
+else:
+    assert own == before
+assert reidc.config()["threads"] == %d
+print(float(m.embed(x).sum()))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux")
+def test_pinned_on_request():
+    """REIDC_PIN=1 gives each thread its processor, and the same bits; the count stays."""
+    sums = set()
+    for pin in "", "1":
+        done = subprocess.run(
+            [sys.executable, "-c", PINNED % (pin == "1", reidc.config()["threads"])],
+            capture_output=True, text=True, timeout=60, cwd=ROOT,
+            env={**os.environ, "REIDC_PIN": pin, "OPENBLAS_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr
+        sums.add(done.stdout)
+    assert len(sums) == 1
+    done = subprocess.run([sys.executable, "-c", "import reidc"], capture_output=True, text=True,
+                          timeout=60, cwd=ROOT, env={**os.environ, "REIDC_PIN": "yes"})
+    assert "ValueError: REIDC_PIN: expected 1 or 0, got 'yes'" in done.stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_fork_then_use():
     m = baseline(threads=2)
