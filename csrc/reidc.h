@@ -7,6 +7,7 @@
 #include "cpu/cpu.h"
 #include "cpu/fast.h"
 #include "data/data.h"
+#include "device/device.h"
 #include "eval/eval.h"
 #include "graph/labels.h"
 #include "graph/op.h"

@@ -16,6 +16,7 @@ _NAMES = {  # name: the module that has it
     "compare": "comparison",
     "evaluate": "evaluation",
     "evaluate_rank": "evaluation",
+    "cuda_info": "devices",
     "Graph": "graph",
     "Baseline": "networks",
     "FSAC": "networks",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; never runs
     from reidc import ablations, datasets, losses, plot, recipes, schedules  # noqa: F401
     from reidc.augment import Augment  # noqa: F401
     from reidc.comparison import compare  # noqa: F401
+    from reidc.devices import cuda_info  # noqa: F401
     from reidc.evaluation import (  # noqa: F401
         compute_distance_matrix, evaluate, evaluate_rank,
     )

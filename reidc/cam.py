@@ -76,7 +76,8 @@ def run(arguments):
     if not os.path.isdir(os.path.dirname(output)):
         raise FileMissingError(f"-o: no such folder: {os.path.dirname(output)}")
     pictures = Pictures(listed(arguments.images))
-    m = load(checkpoint_of(arguments.checkpoint), threads=arguments.threads)
+    m = load(checkpoint_of(arguments.checkpoint), device=arguments.device,
+             threads=arguments.threads)
     reference = target
     if isinstance(target, tuple):
         reference = m.embed(Pictures(list(target)).batch([0])[0][None])[0]

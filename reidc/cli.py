@@ -128,6 +128,11 @@ def _common(parser):
     parser.add_argument("--traceback", action="store_true", help="show where an error happened")
 
 
+def _device(parser):
+    parser.add_argument("--device", default="cpu", metavar="NAME",
+                        help="cpu, cuda or cuda:1 (default: cpu)")
+
+
 def _demo(commands):
     p = commands.add_parser(
         "demo", help="train a small MBGN on the embedded data set and show what it finds",
@@ -166,6 +171,7 @@ def _train(commands):
                        help="a ResNet's weights for the backbone (.safetensors, .npz, .pth) or a "
                             "hub id")
     p.add_argument("--no-test", action="store_true", help="do not test before and after")
+    _device(p)
     _common(p)
 
 
@@ -196,6 +202,7 @@ def _eval(commands):
     p.add_argument("--interval", action="store_true",
                    help="add 95 %% intervals (bootstrap over the queries)")
     p.add_argument("--json", metavar="FILE", help="default: beside the checkpoint")
+    _device(p)
     _common(p)
 
 
@@ -211,6 +218,7 @@ def _embed(commands):
                    help="average with the mirrored picture")
     p.add_argument("--normalize", action=argparse.BooleanOptionalAction, default=True,
                    help="to unit length")
+    _device(p)
     _common(p)
 
 
@@ -229,6 +237,7 @@ def _cam(commands):
     p.add_argument("--head", metavar="NAME", help="one classifier instead of the mean over all")
     p.add_argument("--method", choices=("gradcam", "activation"), default="gradcam",
                    help="activation: the map's strength, whatever the score")
+    _device(p)
     _common(p)
 
 
@@ -246,6 +255,7 @@ def _info(commands):
     p.add_argument("--classes", type=_positive, default=751, metavar="N",
                    help="identities, with --system (default: 751)")
     _network_options(p, None)
+    _device(p)
     _common(p)
 
 

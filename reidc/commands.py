@@ -181,7 +181,7 @@ def eval(arguments):  # the command's name
         kept = {**_run_settings(os.path.dirname(path)).get("data", {}), **kept}
     if "spec" not in kept:
         raise UsageError("eval: --data is missing (`reidc eval --help` says what it takes)")
-    m = load(path, threads=arguments.threads)
+    m = load(path, device=arguments.device, threads=arguments.threads)
     data = open_data(kept)
     print(f"{data}\n{m}", flush=True)
     if not _has_test(data):
@@ -252,7 +252,8 @@ def embed(arguments):
     if not os.path.isdir(folder):
         raise FileMissingError(f"-o: no such folder: {folder}")
     pictures = Pictures(listed(arguments.images))
-    m = load(checkpoint_of(arguments.checkpoint), threads=arguments.threads)
+    m = load(checkpoint_of(arguments.checkpoint), device=arguments.device,
+             threads=arguments.threads)
     with counter("embed") as progress:
         embeddings = embed_split(m, pictures, flip=arguments.flip, normalize=arguments.normalize,
                                  progress=progress)
@@ -306,13 +307,14 @@ def info(arguments):
     if arguments.checkpoint:
         from reidc.networks import load
 
-        m = load(checkpoint_of(arguments.checkpoint), threads=arguments.threads)
+        m = load(checkpoint_of(arguments.checkpoint), device=arguments.device,
+                 threads=arguments.threads)
         for key, value in m.contract.items():
             print(f"{key:<11} {value}")
         print("switches    " + ", ".join(f"{k}={v}" for k, v in m.config["settings"].items()))
     else:
         m = _build(arguments.system, arguments.classes, network_settings(arguments),
-                   threads=arguments.threads)
+                   device=arguments.device, threads=arguments.threads)
     if arguments.plan:
         print(m.plan(arguments.plan, training=arguments.training))
         memory = m.memory_plan(arguments.plan, training=arguments.training)

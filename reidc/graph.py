@@ -247,7 +247,8 @@ class Graph:
         Without losses `loss` and `train_step` are a ValueError. seed, device, precision, threads:
         as every network's.
         """
-        from reidc.networks import Network, check_device
+        from reidc.devices import check_device
+        from reidc.networks import Network
 
         check_device(device)
         if not isinstance(outputs, dict):
@@ -269,7 +270,7 @@ class Graph:
         settings = {"seed": seed, "precision": precision, "threads": threads}
         network = Network.__new__(Network)
         whole._core.build(network, settings, [whole._calls, center_weight], center_weight)
-        return network
+        return network.to(device)
 
     def _add_losses(self, outputs, losses):
         parts, sizes, options_of, centers = {}, {}, {}, 0

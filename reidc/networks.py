@@ -6,15 +6,10 @@ The networks themselves live in C (csrc/nets); what they do with images is docum
 import json
 
 from reidc import _core
+from reidc.devices import check_device, device_index, device_name, set_paths
 
 FORMAT = "1"  # of a checkpoint's header
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # spec/README.md, of pixels in [0, 1]
-
-
-def check_device(device):
-    """ValueError for anything but "cpu"."""
-    if device != "cpu":
-        raise _core.ArgumentError(f"device: expected 'cpu', got {device!r}")
 
 
 class Network(_core.Network):
@@ -34,6 +29,7 @@ class Network(_core.Network):
         super().__init__(system, settings)
         if pretrained is not None:
             load_pretrained(self, pretrained)
+        self.to(device)
 
     @property
     def contract(self):
@@ -52,12 +48,21 @@ class Network(_core.Network):
 
     @property
     def device(self):
-        """Where the network computes: "cpu"."""
-        return "cpu"
+        """Where the network computes: "cpu", "cuda:0", …"""
+        return device_name(self._device_index)
 
     def to(self, device):
-        """The network on that device; "cpu" is the network itself. ValueError: another one."""
-        check_device(device)
+        """Move the network: "cpu", "cuda" (the first card) or "cuda:1"; returns it.
+
+        Weights, statistics, gradients and what its optimisers and averages remember go with it.
+        Whatever fails leaves it where it is. ValueError: no such name; DeviceError: no CUDA back
+        end, driver or such card, one that is too old, a library missing; NotImplementedError: its
+        precision; MemoryError: no room for the weights.
+        """
+        index = device_index(device)
+        if index >= 0:
+            set_paths()
+        self._move(index)
         return self
 
     def summary(self):
@@ -372,9 +377,10 @@ def _restore(config, state, step):
 def load(path, *, device="cpu", threads=None):
     """The network that `Network.save` wrote, with its class, switches and weights.
 
-    threads: None: all processors there are. FileNotFoundError; OSError: truncated or no such
-    file format; ValueError: weights without a configuration, or a contract that this version of
-    the network does not keep (another size, dimension, normalisation).
+    device: where it goes (`Network.to`), wherever it was saved. threads: None: all processors
+    there are. FileNotFoundError; OSError: truncated or no such file format; ValueError: weights
+    without a configuration, or a contract that this version of the network does not keep (another
+    size, dimension, normalisation).
     """
     from reidc.weights import read_weights
 
@@ -399,7 +405,7 @@ def load(path, *, device="cpu", threads=None):
                                       f"{contract.get(key)}")
     network.load_state_dict({k: v for k, v in tensors.items() if "/" not in k})
     network.step = step
-    return network
+    return network.to(device)
 
 
 # ---- torchreid's way
@@ -427,7 +433,7 @@ class FeatureExtractor:
 
             saved = "reidc.config" in read_weights(model_path)[1]
         if saved:
-            self.model = load(model_path)
+            self.model = load(model_path, device=device)
             if self.model.system != str(name).lower():
                 raise _core.ArgumentError(f"model_path: expected a {name!r}, got a "
                                           f"{self.model.system!r}")
@@ -436,7 +442,7 @@ class FeatureExtractor:
                 raise _core.ArgumentError(f"image_size: the saved network has {own}, got "
                                           f"{(height, width)}")
         else:
-            self.model = build_model(name, 1, height=height, width=width,
+            self.model = build_model(name, 1, height=height, width=width, device=device,
                                      pretrained=model_path or None)
 
     def __call__(self, images):

@@ -58,7 +58,8 @@ def _several(arguments):
     folders = [os.path.join(arguments.out, f"seed{seed}") for seed in seeds]
     for number, (seed, folder) in enumerate(zip(seeds, folders)):
         child = Namespace(**{**given, "out": folder, "seed": seed, "seeds": None, "resume": False,
-                             "threads": arguments.threads, "data": arguments.data or given["data"]})
+                             "threads": arguments.threads, "device": arguments.device,
+                             "data": arguments.data or given["data"]})
         if arguments.resume and arguments.epochs:
             child.epochs = arguments.epochs
         if _is_done(folder, child):
@@ -172,7 +173,8 @@ def _fresh(arguments):
     pretrained = arguments.pretrained and resolve_pretrained(arguments.pretrained)
     kept = data_settings(arguments)
     data, validation = _held_out(open_data(kept), recipe)
-    m = _build(system, data.num_classes, settings, seed=recipe["seed"], threads=arguments.threads)
+    m = _build(system, data.num_classes, settings, seed=recipe["seed"], device=arguments.device,
+               threads=arguments.threads)
     if pretrained:
         report = str(load_pretrained(m, pretrained))
         _note("\n".join(line for line in report.splitlines() if line.split()[0] != "loaded"))
@@ -223,7 +225,8 @@ def _refuse_settings(arguments):
     given = [flag for flag, name in SETTINGS.items() if getattr(arguments, name) not in (None, [])]
     if given:
         raise UsageError(f"--resume goes on with the run's own settings; leave out "
-                         f"{', '.join(given)} (--epochs, --threads and --data may be given)")
+                         f"{', '.join(given)} (--epochs, --device, --threads and --data may be "
+                         "given)")
 
 
 def _resumed(arguments, checkpoint):
@@ -239,5 +242,5 @@ def _resumed(arguments, checkpoint):
         _run_settings(arguments.out).get("data")
     if not kept:
         raise UsageError(f"--resume: {arguments.out} has no {RUN_FILE}; say --data")
-    m = load(checkpoint, threads=arguments.threads)
+    m = load(checkpoint, device=arguments.device, threads=arguments.threads)
     return m, *_held_out(open_data(kept), recipe), recipe

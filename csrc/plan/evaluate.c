@@ -48,13 +48,17 @@ embed_chunk(rc_model *m, rc_plan *p, const rc_images *images, int64_t from, int6
     rc_value v = output_value(m->graph, RC_ROLE_EVAL);
     size_t bytes = (size_t)(count * d) * m->real_size;
     RC_TRY(rc_load_images(m, p, images, from, count, false, err));
-    RC_TRY(rc_run_steps(m, p, 0, p->n_steps, poll));
+    RC_TRY(rc_run_steps(m, p, 0, p->n_steps, poll, err));
+    RC_TRY(rc_plan_pull(p, p->value_buffer[v], err));
+    RC_TRY(rc_plan_wait(p, err));
     memcpy(out, rc_plan_value(p, v), bytes);
     if (!flip) {
         return RC_OK;
     }
     RC_TRY(rc_load_images(m, p, images, from, count, true, err));
-    RC_TRY(rc_run_steps(m, p, 0, p->n_steps, poll));
+    RC_TRY(rc_run_steps(m, p, 0, p->n_steps, poll, err));
+    RC_TRY(rc_plan_pull(p, p->value_buffer[v], err));
+    RC_TRY(rc_plan_wait(p, err));
     for (int64_t i = 0; i < count * d; i++) {
         if (m->info.is_double) {
             double *y = (double *)(void *)out + i;

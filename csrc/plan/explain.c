@@ -209,7 +209,7 @@ copy_map(const rc_model *m, const rc_plan *p, int32_t buffer, const rc_shape *s,
     if (buffer < 0) {
         memset(out, 0, (size_t)rc_shape_count(s) * m->real_size);
     } else {
-        rc_nhwc_to_nchw(p->arena + p->buffers[buffer].offset, s, m->real_size, out);
+        rc_nhwc_to_nchw(rc_plan_host(p, buffer), s, m->real_size, out);
     }
 }
 
@@ -233,13 +233,18 @@ explain(rc_model *m, const rc_images *images, const char *layer, const char *nam
     }
     rc_plan *p = NULL;
     RC_TRY(rc_prepare(m, &spec, images, NULL, &p, err));
-    RC_TRY(rc_run_steps(m, p, 0, p->n_forward, poll));
+    RC_TRY(rc_run_steps(m, p, 0, p->n_forward, poll, err));
+    RC_TRY(rc_plan_pull(p, p->value_buffer[spec.map], err));
+    RC_TRY(rc_plan_wait(p, err));
     copy_map(m, p, p->value_buffer[spec.map], shape, map);
     if (p->gradient_buffer[spec.source] >= 0) {
-        memcpy(p->arena + p->buffers[p->gradient_buffer[spec.source]].offset, gradient,
+        memcpy(rc_plan_host(p, p->gradient_buffer[spec.source]), gradient,
                (size_t)rc_shape_count(&p->shapes[spec.source]) * m->real_size);
+        RC_TRY(rc_plan_push(p, p->gradient_buffer[spec.source], err));
     }
-    RC_TRY(rc_run_steps(m, p, p->n_forward, p->n_backward, poll));
+    RC_TRY(rc_run_steps(m, p, p->n_forward, p->n_backward, poll, err));
+    RC_TRY(rc_plan_pull(p, p->gradient_buffer[spec.map], err));
+    RC_TRY(rc_plan_wait(p, err));
     copy_map(m, p, p->gradient_buffer[spec.map], shape, map_gradient);
     return RC_OK;
 }
@@ -297,7 +302,11 @@ attention(rc_model *m, const rc_images *images, void *const *out, const rc_poll 
             return RC_INTERRUPTED;
         }
         RC_TRY(rc_load_images(m, p, images, from, count, false, err));
-        RC_TRY(rc_run_steps(m, p, 0, p->n_steps, poll));
+        RC_TRY(rc_run_steps(m, p, 0, p->n_steps, poll, err));
+        for (int32_t i = 0; i < g->n_attentions; i++) {
+            RC_TRY(rc_plan_pull(p, p->value_buffer[g->attentions[i].value], err));
+        }
+        RC_TRY(rc_plan_wait(p, err));
         for (int32_t i = 0; i < g->n_attentions; i++) {
             rc_value v = g->attentions[i].value;
             rc_shape s = rc_graph_shape(g, v);

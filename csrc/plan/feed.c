@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "data/data.h"
-#include "plan/plan.h"
+#include "plan/device.h"
 
 rc_status
 rc_check_images(const rc_model *m, const rc_images *images, bool may_be_empty, rc_error *err)
@@ -50,13 +50,12 @@ load_doubles(const double *x, int64_t n, int64_t h, int64_t w, bool mirror, doub
     return RC_OK;
 }
 
-/* Images [from, from + count) into the plan's input; rows beyond count become zero. */
-rc_status
-rc_load_images(const rc_model *m, const rc_plan *p, const rc_images *images, int64_t from,
+static rc_status
+load_images(const rc_model *m, const rc_plan *p, const rc_images *images, int64_t from,
             int64_t count, bool mirror, rc_error *err)
 {
     int64_t height = m->info.height, width = m->info.width, pixels = height * width * 3;
-    char *to = p->arena + p->buffers[p->images_buffer].offset;
+    char *to = rc_plan_host(p, p->images_buffer);
     bool is_double = m->info.is_double;
     memset(to + (size_t)(count * pixels) * m->real_size, 0,
            (size_t)((p->spec.n - count) * pixels) * m->real_size);
@@ -87,6 +86,21 @@ rc_load_images(const rc_model *m, const rc_plan *p, const rc_images *images, int
                               mirror, (float *)(void *)to, m->info.threads, err);
 }
 
+/* Images [from, from + count) into the plan's input; rows beyond count become zero. On a device
+ * they go there beside what is running. */
+rc_status
+rc_load_images(const rc_model *m, const rc_plan *p, const rc_images *images, int64_t from,
+               int64_t count, bool mirror, rc_error *err)
+{
+    const rc_on_device *on = p->on;
+    RC_TRY(on ? on->api->fed(on->d, err) : RC_OK);
+    RC_TRY(load_images(m, p, images, from, count, mirror, err));
+    const rc_buffer *b = &p->buffers[p->images_buffer];
+    return on ? on->api->feed(on->d, p->arena + b->offset, rc_plan_host(p, p->images_buffer),
+                              b->bytes, err)
+              : RC_OK;
+}
+
 rc_status
 rc_load_planes(const rc_model *m, const rc_plan *p, const int64_t *planes, int64_t n, rc_error *err)
 {
@@ -106,8 +120,7 @@ rc_load_planes(const rc_model *m, const rc_plan *p, const int64_t *planes, int64
                            (long long)l[1], (long long)l[2], (long long)l[3], (long long)i);
         }
     }
-    memcpy(p->arena + p->buffers[p->planes_buffer].offset, planes,
-           (size_t)n * 4 * sizeof *planes);
+    memcpy(rc_plan_host(p, p->planes_buffer), planes, (size_t)n * 4 * sizeof *planes);
     return RC_OK;
 }
 

@@ -140,6 +140,9 @@ can_fold(const fusion *f, const rc_unit *conv)
     if (!rc_plan_forward_only(f->p) || f->m->real_size != sizeof(float)) {
         return false;
     }
+    if (f->m->on) { /* packed or not, its weights are made anew with the batch norm's scale */
+        return true;
+    }
     const rc_shape *shapes = f->p->shapes;
     rc_shape xs[2] = {shapes[conv->node.in[0]], shapes[conv->node.in[1]]};
     rc_conv_shape s = rc_conv_shape_of(&conv->node.attrs, xs, &shapes[conv->node.out]);

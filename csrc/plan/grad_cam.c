@@ -123,7 +123,7 @@ empty_gradient(const rc_model *m, const rc_plan *p, rc_value v)
     if (b < 0) {
         return NULL;
     }
-    void *to = p->arena + p->buffers[b].offset;
+    void *to = rc_plan_host(p, b);
     memset(to, 0, (size_t)rc_shape_count(&p->shapes[v]) * m->real_size);
     return to;
 }
@@ -224,11 +224,34 @@ add_maps(const rc_model *m, const rc_plan *p, const cam_job *job, int64_t count,
         rc_shape s = rc_graph_shape(g, v);
         rc_cam_layer layer = {
             .map = rc_plan_value(p, v),
-            .gradient = b < 0 ? NULL : p->arena + p->buffers[b].offset,
+            .gradient = b < 0 ? NULL : rc_plan_host(p, b),
             .is_double = m->info.is_double,
             .n = count, .h = s.d[2], .w = s.d[3], .c = s.d[1],
         };
         RC_TRY(rc_cam_add(&layer, job->request->activation, m->info.threads, cam, err));
+    }
+    return RC_OK;
+}
+
+/* On a device: maps, and the outputs that scores are made of, or the maps' gradients, to the host. */
+static rc_status
+copy_seen(const rc_model *m, const rc_plan *p, bool gradients, rc_error *err)
+{
+    for (rc_value v = 0; p->on && v < m->graph->n_values; v++) {
+        bool map = rc_explain_is_map(m, &p->spec, v);
+        if (map || (!gradients && rc_explain_is_source(m, &p->spec, v))) {
+            RC_TRY(rc_plan_pull(p, (gradients ? p->gradient_buffer : p->value_buffer)[v], err));
+        }
+    }
+    return rc_plan_wait(p, err);
+}
+
+static rc_status
+push_sources(const rc_model *m, const rc_plan *p, rc_error *err)
+{
+    for (rc_value v = 0; p->on && v < m->graph->n_values; v++) {
+        RC_TRY(rc_explain_is_source(m, &p->spec, v) ? rc_plan_push(p, p->gradient_buffer[v], err)
+                                                    : RC_OK);
     }
     return RC_OK;
 }
@@ -240,11 +263,14 @@ cam_chunk(rc_model *m, rc_plan *p, const cam_job *job, const rc_images *images, 
     rc_value v = job->spec.map == RC_NONE ? m->graph->cams[0] : job->spec.map;
     rc_shape s = rc_graph_shape(m->graph, v);
     RC_TRY(rc_load_images(m, p, images, from, count, false, err));
-    RC_TRY(rc_run_steps(m, p, 0, p->n_forward, poll));
+    RC_TRY(rc_run_steps(m, p, 0, p->n_forward, poll, err));
+    RC_TRY(copy_seen(m, p, false, err));
     if (p->spec.kind == RC_PLAN_EXPLAIN) {
         bool classes = job->request->target <= RC_CAM_CLASS;
         (classes ? seed_classes : seed_embeddings)(m, p, job, from, count);
-        RC_TRY(rc_run_steps(m, p, p->n_forward, p->n_backward, poll));
+        RC_TRY(push_sources(m, p, err));
+        RC_TRY(rc_run_steps(m, p, p->n_forward, p->n_backward, poll, err));
+        RC_TRY(copy_seen(m, p, true, err));
     }
     memset(cam, 0, (size_t)(count * s.d[2] * s.d[3]) * sizeof *cam);
     RC_TRY(add_maps(m, p, job, count, cam, err));

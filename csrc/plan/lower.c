@@ -5,6 +5,7 @@
  * before its first reader in backward. */
 #include <string.h>
 
+#include "plan/device.h"
 #include "plan/lower.h"
 
 int32_t
@@ -258,7 +259,9 @@ lower_sources(rc_facts *f, rc_error *err)
             rc_step step = {.pass = RC_PASS_SEED, .unit = -1, .kernel = "one"};
             step.run = f->m->real_size == sizeof(double) ? write_one_f64 : write_one_f32;
             step.y = (rc_ref){RC_REF_BUFFER, p->gradient_buffer[v]};
-            RC_TRY(rc_plan_add_step(p, &step, err));
+            step.call.ys = p->shapes[v];
+            RC_TRY(f->m->on ? rc_device_fill_step(f->m, p, step, 1, err)
+                            : rc_plan_add_step(p, &step, err));
         }
     }
     return RC_OK;
@@ -292,7 +295,8 @@ lower_untouched(rc_facts *f, rc_error *err)
         step.run = f->m->real_size == sizeof(double) ? write_zeros_f64 : write_zeros_f32;
         step.y = (rc_ref){RC_REF_BUFFER, p->state_gradient[i]};
         step.call.ys = s->shape;
-        RC_TRY(rc_plan_add_step(p, &step, err));
+        RC_TRY(f->m->on ? rc_device_fill_step(f->m, p, step, 0, err)
+                        : rc_plan_add_step(p, &step, err));
     }
     return RC_OK;
 }
@@ -318,7 +322,8 @@ lower_commits(rc_facts *f, rc_error *err)
                 step.ws = p->steps[s].ws;
             }
         }
-        RC_TRY(rc_plan_add_step(p, &step, err));
+        RC_TRY(f->m->on ? rc_device_commit_step(f->m, p, step, err)
+                        : rc_plan_add_step(p, &step, err));
     }
     return RC_OK;
 }

@@ -6,9 +6,20 @@
 
 #include "base/random.h"
 #include "nets/nets.h"
-#include "plan/plan.h"
+#include "plan/device.h"
 
 /* ---- plans -------------------------------------------------------------------------------- */
+
+void
+rc_plan_drop_arena(rc_plan *p)
+{
+    if (p->on) {
+        rc_device_drop_arena(p);
+    } else {
+        rc_free(p->arena);
+    }
+    p->arena = NULL;
+}
 
 void
 rc_plan_free(rc_plan *p)
@@ -22,7 +33,8 @@ rc_plan_free(rc_plan *p)
         rc_free(p->value_buffer);
         rc_free(p->gradient_buffer);
         rc_free(p->state_gradient);
-        rc_free(p->arena);
+        rc_plan_drop_arena(p);
+        rc_free(p->shadow_at);
         rc_free(p);
     }
 }
@@ -233,16 +245,21 @@ rc_model_need_gradients(rc_model *m, rc_error *err)
     return RC_OK;
 }
 
-void
-rc_model_zero_grad(rc_model *m)
+rc_status
+rc_model_zero_grad(rc_model *m, rc_error *err)
 {
     const rc_graph *g = m->graph;
+    if (m->on && m->on->gradients) {
+        RC_TRY(m->on->api->zero(m->on->d, m->on->gradients, m->on->bytes, err));
+        m->on->gradients_newer = false;
+    }
     for (int32_t i = 0; i < g->n_states; i++) {
         if (m->gradient[i]) {
             memset(m->gradient[i], 0,
                    (size_t)rc_shape_count(&g->states[i].shape) * m->real_size);
         }
     }
+    return RC_OK;
 }
 
 /* ---- making one ------------------------------------------------------------------------------ */
@@ -361,14 +378,32 @@ rc_model_from_graph(rc_graph *g, const rc_setting *settings, int n, rc_model **o
 }
 
 void
+rc_model_drop_plans(rc_model *m)
+{
+    for (int i = 0; i < RC_PLAN_CACHE; i++) {
+        rc_plan_free(m->plans[i]);
+        m->plans[i] = NULL;
+    }
+    for (int32_t i = 0; i < m->n_packed; i++) {
+        if (m->on) {
+            m->on->api->release(m->on->d, m->packed[i].data);
+        } else {
+            rc_free(m->packed[i].data);
+        }
+    }
+    m->n_packed = 0;
+    m->ran = NULL;
+    m->can_backward = false;
+}
+
+void
 rc_model_free(rc_model *m)
 {
     if (!m) {
         return;
     }
-    for (int i = 0; i < RC_PLAN_CACHE; i++) {
-        rc_plan_free(m->plans[i]);
-    }
+    rc_model_drop_plans(m);
+    rc_model_leave_device(m);
     for (int32_t i = 0; m->graph && i < m->graph->n_states; i++) {
         if (m->data) {
             rc_free(m->data[i]);
@@ -376,9 +411,6 @@ rc_model_free(rc_model *m)
         if (m->gradient) {
             rc_free(m->gradient[i]);
         }
-    }
-    for (int32_t i = 0; i < m->n_packed; i++) {
-        rc_free(m->packed[i].data);
     }
     rc_free(m->packed);
     rc_free(m->heads);
@@ -416,7 +448,7 @@ rc_model_state(const rc_model *m, int i, rc_state_view *out)
     const rc_state_info *s = &m->graph->states[i];
     *out = (rc_state_view){s->name, s->kind, s->shape, m->data[i], m->gradient[i],
                            m->frozen[i]};
-    if (m->stepping) {
+    if (m->stepping && !m->on) {
         int32_t own = m->stepping->state_gradient[i];
         out->gradient = own < 0 ? NULL : m->stepping->arena + m->stepping->buffers[own].offset;
     }

@@ -10,6 +10,7 @@
 #include "graph/graph.h"
 
 typedef struct rc_model rc_model;
+typedef struct rc_device_info rc_device_info; /* device/device.h */
 
 /* ---- making one (plan/model.c, nets/registry.c) ------------------------------------------- */
 
@@ -97,7 +98,18 @@ void rc_model_views(rc_model *m, int change);
 rc_status rc_model_freeze(rc_model *m, const char *const *patterns, int n, rc_error *err);
 void rc_model_freeze_like(rc_model *m, const rc_model *other); /* of the same graph; no lock */
 
-void rc_model_zero_grad(rc_model *m);          /* gradient arrays stay, all zero */
+/* Take the model to device `index` (0: "cuda:0"), or back to the CPU (-1). Where it cannot be, it
+ * stays where it is: RC_DEVICE (no library, driver, card; one too old), RC_MEMORY, RC_UNSUPPORTED
+ * (precision). What it computes there has the names, shapes and layouts it has here. */
+rc_status rc_model_to(rc_model *m, int index, rc_error *err);
+int rc_model_device(const rc_model *m);                        /* -1: the CPU */
+const rc_device_info *rc_model_device_info(const rc_model *m); /* NULL: the CPU */
+/* Bring weights, statistics and gradients of rc_model_state, and what optimisers and averages
+ * remember of them, up to date; on the CPU they are. To be called before they are read, and before
+ * some of them are written. Takes no lock. */
+rc_status rc_model_fetch(rc_model *m, rc_error *err);
+
+rc_status rc_model_zero_grad(rc_model *m, rc_error *err); /* gradient arrays stay, all zero */
 bool rc_model_has_gradients(const rc_model *m); /* false after train_step and before backward */
 uint64_t rc_model_get_step(const rc_model *m);  /* training forwards so far; part of a checkpoint */
 void rc_model_set_step(rc_model *m, uint64_t step);

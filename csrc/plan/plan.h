@@ -8,6 +8,7 @@
  *     freeze.c   parameters that training leaves alone
  *     feed.c     pictures in; evaluate.c embeddings; explain.c explanations; step.c training
  *     model.c    weights and the cache of plans
+ *     device.h   the same on a device: device.c weights, device_select.c, device_run.c
  *     describe.c plans in words */
 #ifndef RC_PLAN_H
 #define RC_PLAN_H
@@ -17,6 +18,7 @@
 #include "cpu/cpu.h"
 #include "cpu/fast.h"
 #include "cpu/linear.h"
+#include "device/device.h"
 #include "graph/op.h"
 #include "plan/model.h"
 
@@ -94,10 +96,22 @@ typedef struct rc_step {
     int32_t unit;
     rc_ref x[RC_MAX_IN], dx[RC_MAX_IN], y, dy, ws, tmp, state[2];
     rc_conv_step conv;
+    rc_device_kernel device; /* in the place of `run` on a device */
     double seconds, cpu_seconds; /* spent here while the model is profiled … */
     int64_t runs;   /* … in so many runs */
     rc_call call;
 } rc_step;
+
+/* A range of steps that a device has recorded: once it has run step by step. */
+typedef struct rc_plan_record {
+    int32_t from, to;
+    int64_t runs;
+    rc_device_graph *graph;
+} rc_plan_record;
+
+#define RC_PLAN_RECORDS 3 /* forward, backward, commit */
+
+typedef struct rc_on_device rc_on_device; /* plan/device.h */
 
 typedef struct rc_plan {
     rc_plan_spec spec;
@@ -116,7 +130,12 @@ typedef struct rc_plan {
     int32_t *state_gradient;  /* in_step: of each state entry's gradient, or -1 */
     int32_t images_buffer, labels_buffer, planes_buffer;
     int64_t arena_bytes;
-    char *arena;          /* NULL until the plan runs */
+    char *arena;          /* NULL until the plan runs; on a device: its memory, not to be read */
+    const rc_on_device *on; /* NULL: the CPU. Below: of plans on a device alone */
+    char *shadow;         /* page-locked copies of the buffers that go in or come out … */
+    int64_t *shadow_at;   /* … per buffer: where, or -1 */
+    int64_t shadow_bytes;
+    rc_plan_record records[RC_PLAN_RECORDS];
     uint64_t used;        /* clock of the model's cache */
 } rc_plan;
 
@@ -153,6 +172,8 @@ struct rc_model {
     bool can_backward;
     rc_packed *packed;
     int32_t n_packed, cap_packed;
+    rc_on_device *on; /* NULL: the CPU */
+    struct rc_companion *companions; /* plan/device.h */
     pthread_mutex_t lock;
 };
 
@@ -173,6 +194,8 @@ bool rc_reference_only(void); /* REIDC_REF=1 */
 rc_status rc_select_forward(rc_model *m, rc_plan *p, rc_step step, rc_error *err);
 rc_status rc_select_backward(rc_model *m, rc_plan *p, rc_step step, rc_error *err);
 rc_status rc_plan_add_step(rc_plan *p, const rc_step *step, rc_error *err);
+rc_step rc_step_for_input(const rc_step *step, int k); /* the part of a backward that serves input k */
+int32_t rc_packed_add(rc_model *m, const rc_packed *packed); /* its place, or -1: no memory */
 int64_t rc_packed_floats(const rc_packed *packed);
 void rc_packed_make(const rc_model *m, rc_packed *packed); /* packed->data is there */
 /* memory.c */
@@ -180,17 +203,32 @@ rc_status rc_plan_place(rc_plan *p, rc_error *err);
 /* The step at which most bytes are alive, each buffer rounded up to a multiple of `line`, a power
  * of two. */
 int32_t rc_plan_fullest(const rc_plan *p, int64_t line, int64_t *bytes);
+/* device_select.c: packed->data, folded anew */
+rc_status rc_device_fold(rc_model *m, rc_packed *packed, rc_error *err);
+/* device.c: the device is given back; what is there alone is lost */
+void rc_model_leave_device(rc_model *m);
 /* model.c */
 rc_status rc_model_plan(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err);
 rc_status rc_plan_new(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err);
 void rc_plan_free(rc_plan *p);
+void rc_plan_drop_arena(rc_plan *p); /* the memory, not the plan */
+void rc_model_drop_plans(rc_model *m); /* all, and packed weights */
 rc_plan *rc_model_cached_plan(const rc_model *m, const rc_plan_spec *spec); /* or NULL */
 rc_status rc_model_need_gradients(rc_model *m, rc_error *err); /* allocated, not zeroed */
 /* info.c: fills m->info and m->heads from the graph and the settings */
 rc_status rc_model_work_out(rc_model *m, rc_error *err);
 /* run.c */
 rc_status rc_plan_ready(rc_model *m, rc_plan *p, rc_error *err); /* arena, pointers, packing */
-void *rc_plan_value(const rc_plan *p, rc_value v); /* NULL: not in this plan's memory */
+void rc_plan_resolve(const rc_model *m, rc_plan *p);
+void rc_plan_drop_others(rc_model *m, const rc_plan *p); /* arenas, to make room for p's */
+/* What the host sees of a plan (device_run.c): the arena itself, or on a device page-locked copies
+ * of what goes in (push, after writing) and comes out (pull, then wait, before reading). Buffer -1
+ * is passed over. */
+char *rc_plan_host(const rc_plan *p, int32_t buffer);
+rc_status rc_plan_push(const rc_plan *p, int32_t buffer, rc_error *err);
+rc_status rc_plan_pull(const rc_plan *p, int32_t buffer, rc_error *err);
+rc_status rc_plan_wait(const rc_plan *p, rc_error *err);
+void *rc_plan_value(const rc_plan *p, rc_value v); /* as rc_plan_host; NULL: not in its memory */
 bool rc_plan_trains(const rc_plan *p);
 static inline bool
 rc_plan_forward_only(const rc_plan *p)
@@ -202,8 +240,8 @@ rc_status rc_prepare(rc_model *m, const rc_plan_spec *spec, const rc_images *ima
                      const int64_t *planes, rc_plan **out, rc_error *err);
 /* Asks, if the last time (*last, rc_seconds) is 50 ms ago or more. */
 bool rc_asked_to_stop(const rc_poll *poll, double *last);
-rc_status rc_run_steps(const rc_model *m, rc_plan *p, int32_t from, int32_t to,
-                       const rc_poll *poll);
+rc_status rc_run_steps(rc_model *m, rc_plan *p, int32_t from, int32_t to, const rc_poll *poll,
+                       rc_error *err);
 /* explain.c: what a LOOK or EXPLAIN plan keeps for its caller */
 bool rc_explain_is_map(const rc_model *m, const rc_plan_spec *spec, rc_value v);
 bool rc_explain_is_source(const rc_model *m, const rc_plan_spec *spec, rc_value v);

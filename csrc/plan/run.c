@@ -4,7 +4,7 @@
  * fail. */
 #include <string.h>
 
-#include "plan/plan.h"
+#include "plan/device.h"
 
 #define POLL_SECONDS 0.05
 
@@ -17,9 +17,9 @@ address(const rc_model *m, const rc_plan *p, rc_ref ref)
     case RC_REF_BUFFER:
         return p->arena + p->buffers[ref.index].offset;
     case RC_REF_STATE:
-        return m->data[ref.index];
+        return m->on ? rc_on_weight(m->on, ref.index) : m->data[ref.index];
     case RC_REF_GRADIENT:
-        return m->gradient[ref.index];
+        return m->on ? m->on->gradients + m->on->offset[ref.index] : m->gradient[ref.index];
     case RC_REF_PACKED:
         return m->packed[ref.index].data;
     default:
@@ -27,8 +27,8 @@ address(const rc_model *m, const rc_plan *p, rc_ref ref)
     }
 }
 
-static void
-resolve(const rc_model *m, rc_plan *p)
+void
+rc_plan_resolve(const rc_model *m, rc_plan *p)
 {
     for (int32_t i = 0; i < p->n_steps; i++) {
         rc_step *s = &p->steps[i];
@@ -53,8 +53,8 @@ rc_plan_trains(const rc_plan *p)
 }
 
 /* Arenas are large: one for training and two for evaluation are kept. */
-static void
-drop_other_arenas(rc_model *m, const rc_plan *p)
+void
+rc_plan_drop_others(rc_model *m, const rc_plan *p)
 {
     rc_plan *spare = NULL;
     int with_arena = 0;
@@ -73,8 +73,7 @@ drop_other_arenas(rc_model *m, const rc_plan *p)
             m->ran = NULL;
             m->can_backward = false;
         }
-        rc_free(spare->arena);
-        spare->arena = NULL;
+        rc_plan_drop_arena(spare);
     }
 }
 
@@ -106,11 +105,14 @@ pack_weights(rc_model *m, rc_plan *p, rc_error *err)
 rc_status
 rc_plan_ready(rc_model *m, rc_plan *p, rc_error *err)
 {
+    if (m->on) {
+        return rc_device_ready(m, p, err);
+    }
     if (rc_plan_trains(p) && !p->spec.in_step) {
         RC_TRY(rc_model_need_gradients(m, err));
     }
     if (!p->arena) {
-        drop_other_arenas(m, p);
+        rc_plan_drop_others(m, p);
         p->arena = rc_alloc(p->arena_bytes, 1);
         if (!p->arena) {
             return rc_fail(err, RC_MEMORY, "out of memory: a batch of %lld needs %.2f GiB",
@@ -118,7 +120,7 @@ rc_plan_ready(rc_model *m, rc_plan *p, rc_error *err)
         }
     }
     RC_TRY(pack_weights(m, p, err));
-    resolve(m, p);
+    rc_plan_resolve(m, p);
 #ifdef RC_DEBUG
     if (p->spec.kind != RC_PLAN_TRAIN) { /* a value read before it is written shows at once */
         memset(p->arena, 0xff, (size_t)p->arena_bytes);
@@ -131,7 +133,7 @@ void *
 rc_plan_value(const rc_plan *p, rc_value v)
 {
     int32_t b = p->value_buffer[v];
-    return b < 0 || !p->arena ? NULL : p->arena + p->buffers[b].offset;
+    return b < 0 || !p->arena ? NULL : rc_plan_host(p, b);
 }
 
 /* ---- the list ------------------------------------------------------------------------------- */
@@ -148,8 +150,12 @@ rc_asked_to_stop(const rc_poll *poll, double *last)
 }
 
 rc_status
-rc_run_steps(const rc_model *m, rc_plan *p, int32_t from, int32_t to, const rc_poll *poll)
+rc_run_steps(rc_model *m, rc_plan *p, int32_t from, int32_t to, const rc_poll *poll,
+             rc_error *err)
 {
+    if (p->on) {
+        return rc_device_run(m, p, from, to, poll, err);
+    }
     double last = rc_seconds();
     for (int32_t i = from; i < to; i++) {
         rc_step *s = &p->steps[i];
@@ -185,6 +191,7 @@ rc_prepare(rc_model *m, const rc_plan_spec *spec, const rc_images *images, const
     RC_TRY(rc_plan_ready(m, p, err));
     RC_TRY(rc_load_planes(m, p, planes, spec->n, err));
     RC_TRY(rc_load_images(m, p, images, 0, spec->n, false, err));
+    RC_TRY(planes ? rc_plan_push(p, p->planes_buffer, err) : RC_OK);
     *out = p;
     return RC_OK;
 }

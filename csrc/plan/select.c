@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "plan/plan.h"
+#include "plan/device.h"
 
 bool
 rc_reference_only(void)
@@ -151,17 +151,9 @@ rc_packed_make(const rc_model *m, rc_packed *packed)
     s->kernel->pack(&s->shape, w, scale, packed->data, m->info.threads);
 }
 
-/* The model's packed copy for this unit, made or found; its place in m->packed, or -1. */
-static int32_t
-packed_for(rc_model *m, const rc_unit *u, const rc_conv_step *conv)
+int32_t
+rc_packed_add(rc_model *m, const rc_packed *packed)
 {
-    for (int32_t i = 0; i < m->n_packed; i++) {
-        const rc_packed *q = &m->packed[i];
-        if (q->weight == u->node.in[1] && q->conv.kernel == conv->kernel
-            && q->conv.packed == conv->packed && q->conv.folded == conv->folded) {
-            return i;
-        }
-    }
     if (m->n_packed == m->cap_packed) {
         int32_t wanted = m->cap_packed ? 2 * m->cap_packed : 64;
         rc_packed *bigger = rc_alloc(wanted, sizeof *bigger);
@@ -175,14 +167,28 @@ packed_for(rc_model *m, const rc_unit *u, const rc_conv_step *conv)
         m->packed = bigger;
         m->cap_packed = wanted;
     }
+    m->packed[m->n_packed] = *packed;
+    return m->n_packed++;
+}
+
+/* The model's packed copy for this unit, made or found; its place in m->packed, or -1. */
+static int32_t
+packed_for(rc_model *m, const rc_unit *u, const rc_conv_step *conv)
+{
+    for (int32_t i = 0; i < m->n_packed; i++) {
+        const rc_packed *q = &m->packed[i];
+        if (q->weight == u->node.in[1] && q->conv.kernel == conv->kernel
+            && q->conv.packed == conv->packed && q->conv.folded == conv->folded) {
+            return i;
+        }
+    }
     rc_packed q = {.weight = u->node.in[1],
                    .bias = u->node.n_in > 2 ? u->node.in[2] : RC_NONE,
                    .norm_eps = u->norm_eps,
                    .conv = *conv,
                    .version = UINT64_MAX};
     memcpy(q.norm, u->norm, sizeof q.norm);
-    m->packed[m->n_packed] = q;
-    return m->n_packed++;
+    return rc_packed_add(m, &q);
 }
 
 static rc_status
@@ -242,6 +248,9 @@ rc_select_forward(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
     const rc_op *op = rc_op_table[u->node.op];
     const bool is_double = m->real_size == sizeof(double);
     const rc_attrs *a = &u->node.attrs;
+    if (m->on) {
+        return rc_device_forward_step(m, p, step, err);
+    }
     step.run = op->forward[is_double];
     step.kernel = "reference";
     if (!is_double && u->node.op == RC_OP_conv2d) {
@@ -283,9 +292,8 @@ reference_backward(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
     return rc_plan_add_step(p, &step, err);
 }
 
-/* The part of a convolution's backward step that serves input k alone. */
-static rc_step
-only_input(const rc_step *step, int k)
+rc_step
+rc_step_for_input(const rc_step *step, int k)
 {
     rc_step part = *step;
     for (int i = 0; i < RC_MAX_IN; i++) {
@@ -300,7 +308,7 @@ static rc_status
 conv_backward_part(rc_model *m, rc_plan *p, const rc_step *whole, int k, rc_error *err)
 {
     const rc_unit *u = &p->units[whole->unit];
-    rc_step part = only_input(whole, k);
+    rc_step part = rc_step_for_input(whole, k);
     part.conv.shape = rc_conv_shape_of(&u->node.attrs, whole->call.xs, &whole->call.ys);
     if (k == 2) {
         part.run = conv_backward_bias;
@@ -336,6 +344,9 @@ rc_select_backward(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
 {
     const rc_unit *u = &p->units[step.unit];
     const rc_attrs *a = &u->node.attrs;
+    if (m->on) {
+        return rc_device_backward_step(m, p, step, err);
+    }
     if (m->real_size == sizeof(double) || rc_reference_only()) {
         return reference_backward(m, p, step, err);
     }

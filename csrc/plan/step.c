@@ -5,16 +5,33 @@
 #include <string.h>
 
 #include "graph/labels.h"
-#include "plan/plan.h"
+#include "plan/device.h"
 #include "train/ema.h"
 #include "train/optim.h"
 
-static void
-commit(rc_model *m, rc_plan *p)
+static rc_status
+commit(rc_model *m, rc_plan *p, rc_error *err)
 {
-    (void)rc_run_steps(m, p, p->n_backward, p->n_steps, NULL);
+    RC_TRY(rc_run_steps(m, p, p->n_backward, p->n_steps, NULL, err));
     m->step++;
+    if (p->on) {
+        return rc_device_moved_on(m, err);
+    }
     rc_model_touch(m);
+    return RC_OK;
+}
+
+/* On a device: the outputs of these roles on their way to the host, behind what is running. */
+static rc_status
+pull_outputs(const rc_model *m, const rc_plan *p, int roles, rc_error *err)
+{
+    const rc_graph *g = m->graph;
+    for (int32_t i = 0; i < g->n_outputs; i++) {
+        if ((int)g->outputs[i].role & roles) {
+            RC_TRY(rc_plan_pull(p, p->value_buffer[g->outputs[i].value], err));
+        }
+    }
+    return RC_OK;
 }
 
 static rc_status
@@ -32,10 +49,12 @@ forward(rc_model *m, const rc_images *images, bool training, const int64_t *plan
     }
     RC_TRY(rc_prepare(m, &spec, images, planes, &p, err));
     m->current_step = training ? m->step : m->current_step;
-    RC_TRY(rc_run_steps(m, p, 0, p->n_forward, poll));
+    RC_TRY(rc_run_steps(m, p, 0, p->n_forward, poll, err));
+    RC_TRY(pull_outputs(m, p, training ? RC_ROLE_TRAIN : RC_ROLE_EVAL, err));
     if (training) {
-        commit(m, p);
+        RC_TRY(commit(m, p, err));
     }
+    RC_TRY(rc_plan_wait(p, err));
     m->ran = p;
     m->can_backward = training || m->can_backward;
     return RC_OK;
@@ -54,8 +73,8 @@ rc_model_forward(rc_model *m, const rc_images *images, bool training, const int6
 /* ---- backward ------------------------------------------------------------------------------------- */
 
 /* Gradients of outputs as the caller gives them; outputs may share a value. */
-static void
-load_gradients(const rc_model *m, const rc_plan *p, const void *const *gradients)
+static rc_status
+load_gradients(const rc_model *m, const rc_plan *p, const void *const *gradients, rc_error *err)
 {
     const rc_graph *g = m->graph;
     for (int pass = 0, at = 0; pass < 2; pass++, at = 0) {
@@ -68,7 +87,7 @@ load_gradients(const rc_model *m, const rc_plan *p, const void *const *gradients
             if (b < 0) {
                 continue;
             }
-            char *to = p->arena + p->buffers[b].offset;
+            char *to = rc_plan_host(p, b);
             int64_t count = rc_shape_count(&p->shapes[g->outputs[i].value]);
             if (pass == 0) {
                 memset(to, 0, (size_t)count * m->real_size);
@@ -83,19 +102,28 @@ load_gradients(const rc_model *m, const rc_plan *p, const void *const *gradients
             }
         }
     }
+    for (int32_t i = 0; i < g->n_outputs; i++) {
+        RC_TRY(g->outputs[i].role & RC_ROLE_TRAIN
+                   ? rc_plan_push(p, p->gradient_buffer[g->outputs[i].value], err)
+                   : RC_OK);
+    }
+    return RC_OK;
 }
 
 /* Backward steps that add to the weights' gradients. Those that are already there would be left
  * half added to if it were stopped, so it is not. */
 static rc_status
-accumulate(rc_model *m, rc_plan *p, const rc_poll *poll)
+accumulate(rc_model *m, rc_plan *p, const rc_poll *poll, rc_error *err)
 {
     bool fresh = !m->has_gradients;
     if (fresh) {
-        rc_model_zero_grad(m);
+        RC_TRY(rc_model_zero_grad(m, err));
     }
-    RC_TRY(rc_run_steps(m, p, p->n_forward, p->n_backward, fresh ? poll : NULL));
+    RC_TRY(rc_run_steps(m, p, p->n_forward, p->n_backward, fresh ? poll : NULL, err));
     m->has_gradients = true;
+    if (m->on) {
+        m->on->gradients_newer = true;
+    }
     return RC_OK;
 }
 
@@ -114,14 +142,18 @@ rc_model_backward(rc_model *m, const void *const *gradients, void *dimages, cons
     }
     m->can_backward = false;
     m->ran = NULL; /* gradients take the place of outputs */
-    load_gradients(m, p, gradients);
-    status = accumulate(m, p, poll);
+    status = load_gradients(m, p, gradients, err);
+    status = status == RC_OK ? accumulate(m, p, poll, err) : status;
+    if (status == RC_OK && dimages) {
+        status = rc_plan_pull(p, p->gradient_buffer[m->graph->images], err);
+    }
+    status = status == RC_OK ? rc_plan_wait(p, err) : status;
     if (status == RC_OK && dimages) {
         rc_value v = m->graph->images;
         rc_shape s = p->shapes[v];
         int32_t b = p->gradient_buffer[v];
         if (b >= 0) {
-            rc_nhwc_to_nchw(p->arena + p->buffers[b].offset, &s, m->real_size, dimages);
+            rc_nhwc_to_nchw(rc_plan_host(p, b), &s, m->real_size, dimages);
         } else {
             memset(dimages, 0, (size_t)rc_shape_count(&s) * m->real_size);
         }
@@ -161,14 +193,37 @@ rc_model_loss_name(const rc_model *m, int i)
     return NULL;
 }
 
+static void
+read_parts(const rc_model *m, const rc_plan *p, double *parts)
+{
+    const rc_graph *g = m->graph;
+    int at = 0;
+    for (int32_t i = 0; i < g->n_outputs; i++) {
+        if (g->outputs[i].role & RC_ROLE_LOSS) {
+            const void *value = rc_plan_value(p, g->outputs[i].value);
+            parts[at++] = m->info.is_double ? *(const double *)value : *(const float *)value;
+        }
+    }
+}
+
+/* On a device the losses arrive while backward and update still run; nothing else is waited for. */
+static rc_status
+await_parts(const rc_model *m, const rc_plan *p, double *parts, rc_error *err)
+{
+    if (p->on) {
+        RC_TRY(p->on->api->reach(p->on->d, 0, err));
+        read_parts(m, p, parts);
+    }
+    return RC_OK;
+}
+
 /* Forward, losses, backward. Nothing of the model has changed yet but its gradients, and those not
- * in_step: there they are the plan's. */
+ * in_step: there they are the plan's. On a device the parts are await_parts'. */
 static rc_status
 forward_backward(rc_model *m, const rc_images *images, const int64_t *labels,
                  const int64_t *planes, bool in_step, rc_plan **out, double *parts,
                  const rc_poll *poll, rc_error *err)
 {
-    const rc_graph *g = m->graph;
     RC_TRY(rc_check_images(m, images, false, err));
     RC_TRY(check_labels(m, labels, images->n, err));
     rc_plan_spec spec = {.kind = RC_PLAN_LOSS,
@@ -177,20 +232,19 @@ forward_backward(rc_model *m, const rc_images *images, const int64_t *labels,
                          .in_step = in_step};
     rc_plan *p = NULL;
     RC_TRY(rc_prepare(m, &spec, images, planes, &p, err));
-    memcpy(p->arena + p->buffers[p->labels_buffer].offset, labels,
-           (size_t)images->n * sizeof *labels);
+    memcpy(rc_plan_host(p, p->labels_buffer), labels, (size_t)images->n * sizeof *labels);
+    RC_TRY(rc_plan_push(p, p->labels_buffer, err));
     m->current_step = m->step;
-    RC_TRY(rc_run_steps(m, p, 0, p->n_forward, poll));
-    int at = 0;
-    for (int32_t i = 0; i < g->n_outputs; i++) {
-        if (g->outputs[i].role & RC_ROLE_LOSS) {
-            const void *value = rc_plan_value(p, g->outputs[i].value);
-            parts[at++] = m->info.is_double ? *(const double *)value : *(const float *)value;
-        }
+    RC_TRY(rc_run_steps(m, p, 0, p->n_forward, poll, err));
+    if (p->on) {
+        RC_TRY(pull_outputs(m, p, RC_ROLE_LOSS, err));
+        RC_TRY(p->on->api->mark(p->on->d, 0, err));
+    } else {
+        read_parts(m, p, parts);
     }
     *out = p;
-    return in_step ? rc_run_steps(m, p, p->n_forward, p->n_backward, poll)
-                   : accumulate(m, p, poll);
+    return in_step ? rc_run_steps(m, p, p->n_forward, p->n_backward, poll, err)
+                   : accumulate(m, p, poll, err);
 }
 
 rc_status
@@ -201,9 +255,8 @@ rc_model_loss(rc_model *m, const rc_images *images, const int64_t *labels, const
     rc_model_lock(m);
     rc_status status =
         forward_backward(m, images, labels, planes, false, &p, parts, poll, err);
-    if (status == RC_OK) {
-        commit(m, p);
-    }
+    status = status == RC_OK ? commit(m, p, err) : status;
+    status = status == RC_OK ? await_parts(m, p, parts, err) : status;
     rc_model_unlock(m);
     return status;
 }
@@ -229,10 +282,11 @@ rc_model_train_step(rc_model *m, const rc_images *images, const int64_t *labels,
         status = rc_optimizer_step(optimizer, err);
         m->stepping = NULL;
     }
-    if (status == RC_OK) {
-        commit(m, p);
-        status = ema ? rc_ema_update(ema, err) : RC_OK;
+    status = status == RC_OK ? commit(m, p, err) : status;
+    if (status == RC_OK && ema) {
+        status = rc_ema_update(ema, err);
     }
+    status = status == RC_OK ? await_parts(m, p, parts, err) : status;
     m->has_gradients = false;
     rc_model_unlock(m);
     return status;

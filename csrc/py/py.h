@@ -21,6 +21,7 @@
     X(base) \
     X(cpu) \
     X(data) \
+    X(device) \
     X(eval) \
     X(explain) \
     X(io) \

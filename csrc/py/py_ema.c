@@ -82,6 +82,10 @@ swap(PyObject *self, bool apply)
         return NULL;
     }
     bool fits = rc_ema_is_applied(f->own) != apply;
+    if (fits && rc_py_model_fetch(f->shared) < 0) {
+        rc_py_model_leave(f->shared);
+        return NULL;
+    }
     if (fits) {
         Py_BEGIN_ALLOW_THREADS
         rc_model_lock(f->shared->model);
@@ -136,7 +140,7 @@ ema_weights(PyObject *self, PyObject *Py_UNUSED(none))
     if (!f) {
         return NULL;
     }
-    PyObject *dict = copies(f, false);
+    PyObject *dict = rc_py_model_fetch(f->shared) == 0 ? copies(f, false) : NULL;
     rc_py_model_leave(f->shared);
     return dict;
 }
@@ -148,7 +152,7 @@ ema_state_dict(PyObject *self, PyObject *Py_UNUSED(none))
     if (!f) {
         return NULL;
     }
-    PyObject *state = copies(f, true); /* new */
+    PyObject *state = rc_py_model_fetch(f->shared) == 0 ? copies(f, true) : NULL; /* new */
     PyObject *result = state ? Py_BuildValue("{s:d,s:L,s:N}", "decay", rc_ema_get_decay(f->own),
                                              "updates", (long long)rc_ema_get_updates(f->own),
                                              "state", state)
@@ -184,6 +188,11 @@ load(rc_py_follow *f, PyObject *dict)
     }
     rc_error err = {0};
     rc_status status = rc_ema_check(f->own, f->shared->model, &err);
+    if (status == RC_OK && rc_py_model_fetch(f->shared) < 0) {
+        rc_py_model_leave(f->shared);
+        Py_DECREF(arrays);
+        return -1;
+    }
     if (status == RC_OK) {
         status = rc_ema_set_decay(f->own, decay, &err);
     }

@@ -392,9 +392,14 @@ rc_py_network_copy(PyObject *self, PyObject *Py_UNUSED(none))
     rc_error err = {0};
     rc_status status;
     Py_BEGIN_ALLOW_THREADS
-    status = new_like(m->model, system, &settings, &model, &err);
+    status = rc_model_fetch(m->model, &err);
+    status = status == RC_OK ? new_like(m->model, system, &settings, &model, &err) : status;
     if (status == RC_OK) {
         copy_states(m->model, model);
+        status = rc_model_to(model, rc_model_device(m->model), &err);
+        if (status != RC_OK) {
+            rc_model_free(model);
+        }
     }
     Py_END_ALLOW_THREADS
     rc_py_model_leave(m);
@@ -509,6 +514,7 @@ static PyGetSetDef attributes[] = {
     ATTRIBUTES(ENTRY)
 #undef ENTRY
     {"config", get_config, NULL, "System and settings as given, plain data; a copy.", NULL},
+    {"_device_index", rc_py_network_device_index, NULL, "Of its card; -1: the CPU.", NULL},
     {"frozen", rc_py_network_frozen, NULL,
      "Names of the parameters that training leaves alone (`freeze`), a tuple.", NULL},
     {"step", get_step, set_step,

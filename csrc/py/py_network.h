@@ -30,6 +30,9 @@ rc_py_model_ref(rc_py_model *m)
 /* One call at a time. Waits without the interpreter lock and looks at signals; -1: exception. */
 int rc_py_model_enter(rc_py_model *m);
 void rc_py_model_leave(rc_py_model *m);
+/* py_device.c. After entering: what the host has of weights, statistics, gradients and of optimisers
+ * is up to date (rc_model_fetch). -1: exception. */
+int rc_py_model_fetch(rc_py_model *m);
 
 /* Asks Python about Ctrl-C now and then:
  *     rc_py_poll poll = rc_py_poll_begin();            lets go of the interpreter lock
@@ -104,7 +107,12 @@ rc_py_real(const rc_model_info *info)
 /* ---- methods, named in the type's table (py_network.c) ---------------------------------------- */
 #define RC_PY_NETWORK_METHODS(X) /* how it is called, name, signature and documentation */       \
     RC_PY_RUN_METHODS(X) RC_PY_EXPLAIN_METHODS(X) RC_PY_STATE_METHODS(X)                         \
-    RC_PY_DESCRIBE_METHODS(X)
+    RC_PY_DESCRIBE_METHODS(X) RC_PY_DEVICE_METHODS(X)
+
+#define RC_PY_DEVICE_METHODS(X)                                                                  \
+    X(KEYWORDS, _move,                                                                           \
+      "_move($self, index)\n--\n\n"                                                              \
+      "To card `index`, or back to the CPU (-1): what `to` does with the device's name.")
 
 #define RC_PY_RUN_METHODS(X)                                                                     \
     X(KEYWORDS, embed,                                                                           \
@@ -246,6 +254,7 @@ PyObject *rc_py_states_get(rc_model *model, PyObject *state);
 int rc_py_put_copy(PyObject *dict, const char *name, const rc_shape *shape,
                    const rc_model_info *info, const void *data);
 PyObject *rc_py_network_frozen(PyObject *self, void *closure);
+PyObject *rc_py_network_device_index(PyObject *self, void *closure);
 #undef RC_PY_DECLARE_METHOD
 
 #endif

@@ -76,7 +76,7 @@ rc_py_optimizer_state_dict(PyObject *self, PyObject *Py_UNUSED(none))
     if (!f) {
         return NULL;
     }
-    PyObject *state = copy_slots(f); /* new */
+    PyObject *state = rc_py_model_fetch(f->shared) == 0 ? copy_slots(f) : NULL; /* new */
     PyObject *skipped = state ? copy_skipped(f) : NULL; /* new */
     const rc_optimizer_config *c = rc_optimizer_settings(f->own);
     if (!skipped) {
@@ -202,17 +202,20 @@ load(rc_py_follow *f, PyObject *dict)
     int result = arrays && own ? gather_slots(f, own, arrays) : -1;
     if (result == 0 && (result = rc_py_model_enter(f->shared)) == 0) {
         Py_ssize_t next = 0;
-        for (int k = 0; k < slot_count(f); k++) {
+        result = rc_py_model_fetch(f->shared);
+        for (int k = 0; result == 0 && k < slot_count(f); k++) {
             slot_view slot;
             if (slot_at(f, k, &slot)) {
                 PyArrayObject *array = (PyArrayObject *)PyList_GET_ITEM(arrays, next++);
                 memcpy(slot.data, PyArray_DATA(array), (size_t)PyArray_NBYTES(array));
             }
         }
-        c->lr = new_lr;
-        c->weight_decay = new_decay;
-        rc_optimizer_set_t(f->own, t);
-        result = load_skipped(f, skipped, t, true);
+        if (result == 0) {
+            c->lr = new_lr;
+            c->weight_decay = new_decay;
+            rc_optimizer_set_t(f->own, t);
+            result = load_skipped(f, skipped, t, true);
+        }
         rc_py_model_leave(f->shared);
     }
     Py_XDECREF(arrays);

@@ -63,7 +63,7 @@ rc_py_network_state_dict(PyObject *self, PyObject *Py_UNUSED(none))
     if (!m || rc_py_model_enter(m) < 0) {
         return NULL;
     }
-    PyObject *dict = copies(m, false);
+    PyObject *dict = rc_py_model_fetch(m) == 0 ? copies(m, false) : NULL;
     rc_py_model_leave(m);
     return dict;
 }
@@ -75,7 +75,10 @@ rc_py_network_gradients(PyObject *self, PyObject *Py_UNUSED(none))
     if (!m || rc_py_model_enter(m) < 0) {
         return NULL;
     }
-    PyObject *dict = rc_model_has_gradients(m->model) ? copies(m, true) : PyDict_New();
+    PyObject *dict = NULL; /* new */
+    if (rc_py_model_fetch(m) == 0) {
+        dict = rc_model_has_gradients(m->model) ? copies(m, true) : PyDict_New();
+    }
     rc_py_model_leave(m);
     return dict;
 }
@@ -87,11 +90,13 @@ rc_py_network_zero_grad(PyObject *self, PyObject *Py_UNUSED(none))
     if (!m || rc_py_model_enter(m) < 0) {
         return NULL;
     }
+    rc_error err = {0};
+    rc_status status;
     Py_BEGIN_ALLOW_THREADS
-    rc_model_zero_grad(m->model);
+    status = rc_model_zero_grad(m->model, &err);
     Py_END_ALLOW_THREADS
     rc_py_model_leave(m);
-    Py_RETURN_NONE;
+    return status == RC_OK ? Py_NewRef(Py_None) : rc_py_raise(status, &err);
 }
 
 /* ---- views --------------------------------------------------------------------------------------- */
@@ -116,12 +121,19 @@ rc_py_network_parameters(PyObject *self, PyObject *Py_UNUSED(none))
     if (!m) {
         return NULL;
     }
-    PyObject *capsule = PyCapsule_New(m, capsule_name, capsule_free); /* new */
+    if (rc_py_model_enter(m) < 0) { /* not while a step on a device moves the weights */
+        return NULL;
+    }
+    PyObject *capsule = rc_py_model_fetch(m) == 0
+                            ? PyCapsule_New(m, capsule_name, capsule_free) : NULL; /* new */
+    if (capsule) {
+        rc_py_model_ref(m);
+        rc_model_views(m->model, +1);
+    }
+    rc_py_model_leave(m);
     if (!capsule) {
         return NULL;
     }
-    rc_py_model_ref(m);
-    rc_model_views(m->model, +1);
     const rc_model_info *info = rc_model_get_info(m->model);
     PyObject *dict = PyDict_New(); /* new */
     for (int i = 0; dict && i < rc_model_state_count(m->model); i++) {
@@ -316,9 +328,11 @@ load(rc_py_model *m, PyObject *state, bool strict)
         && gather(m->model, state, arrays, missing, unexpected) == 0) {
         if ((!strict || refuse_others(missing, unexpected, " (strict=False passes over them)") == 0)
             && rc_py_model_enter(m) == 0) {
-            write_states(m->model, arrays);
+            if (rc_py_model_fetch(m) == 0) {
+                write_states(m->model, arrays);
+                result = PyTuple_Pack(2, missing, unexpected);
+            }
             rc_py_model_leave(m);
-            result = PyTuple_Pack(2, missing, unexpected);
         }
     }
     Py_XDECREF(arrays);

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "plan/device.h"
+
 #define PIECE ((int64_t)1 << 16)
 
 typedef struct piece {
@@ -19,6 +21,7 @@ struct rc_ema {
     bool applied;
     int n_states;
     void **data; /* per state entry: the average, or the weights while it is applied */
+    rc_companion copy; /* of `data`, on the model's device */
     int64_t n_pieces;
     piece *pieces;
 };
@@ -88,8 +91,13 @@ rc_ema_new(rc_model *m, double decay, rc_ema **out, rc_error *err)
     rc_status status = rc_ema_set_decay(e, decay, err);
     if (status == RC_OK) {
         rc_model_lock(m);
-        status = fill(e, err);
+        status = rc_model_fetch(m, err);
+        status = status == RC_OK ? fill(e, err) : status;
         rc_model_unlock(m);
+    }
+    if (status == RC_OK) {
+        e->copy.host = e->data;
+        rc_model_accompany(m, &e->copy);
     }
     if (status != RC_OK) {
         rc_ema_free(e);
@@ -104,6 +112,9 @@ rc_ema_free(rc_ema *e)
 {
     if (!e) {
         return;
+    }
+    if (e->copy.host) {
+        rc_model_part_with(e->model, &e->copy);
     }
     for (int i = 0; e->data && i < e->n_states; i++) {
         rc_free(e->data[i]);
@@ -157,6 +168,15 @@ rc_status
 rc_ema_update(rc_ema *e, rc_error *err)
 {
     RC_TRY(rc_ema_check(e, e->model, err));
+    const rc_on_device *on = e->model->on;
+    if (on) { /* blocks are laid out alike; what lies between entries stays zero */
+        RC_TRY(rc_companion_there(e->model, &e->copy, err));
+        RC_TRY(on->api->blend(on->d, (float *)(void *)e->copy.block, (const float *)(void *)on->weights,
+                              on->bytes / (int64_t)sizeof(float), (float)(1 - e->decay), err));
+        e->copy.newer = true;
+        e->updates++;
+        return RC_OK;
+    }
     rc_parallel(e->n_pieces, rc_model_get_info(e->model)->threads, update_piece, e);
     e->updates++;
     return RC_OK;
@@ -189,6 +209,7 @@ rc_ema_swap(rc_ema *e)
 {
     rc_parallel(e->n_pieces, rc_model_get_info(e->model)->threads, swap_piece, e);
     e->applied = !e->applied;
+    rc_companion_touch(e->model, &e->copy);
     rc_model_touch(e->model);
 }
 
@@ -222,6 +243,7 @@ void
 rc_ema_set_updates(rc_ema *e, int64_t updates)
 {
     e->updates = updates;
+    rc_companion_touch(e->model, &e->copy);
 }
 
 static void *

@@ -16,7 +16,7 @@ void rc_ema_free(rc_ema *e);
 rc_status rc_ema_update(rc_ema *e, rc_error *err);
 /* Exchange the average and the model's weights: `apply` puts the average into the model, and its
  * weights here; another one brings them back. */
-void rc_ema_swap(rc_ema *e);
+void rc_ema_swap(rc_ema *e); /* after rc_model_fetch */
 bool rc_ema_is_applied(const rc_ema *e);
 rc_status rc_ema_check(const rc_ema *e, const rc_model *m, rc_error *err); /* fit for an update */
 
@@ -25,6 +25,7 @@ double rc_ema_get_decay(const rc_ema *e);
 rc_status rc_ema_set_decay(rc_ema *e, double decay, rc_error *err);
 int64_t rc_ema_get_updates(const rc_ema *e);
 void rc_ema_set_updates(rc_ema *e, int64_t updates);
+/* Both are read after rc_model_fetch; once the average is written, set updates. */
 void *rc_ema_average(rc_ema *e, int state); /* of a state entry, wherever it is now: real */
 void *rc_ema_weights(rc_ema *e, int state); /* the model's own, wherever they are now: real */
 

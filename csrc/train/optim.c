@@ -4,45 +4,14 @@
  * The centre rule (spec/common.md 1): the model accumulates gradients of `total`, while centres
  * move by the gradient of their unweighted loss: total's, divided by rc_model_info's
  * center_weight. With a weight of 0 nothing arrives, and centres stay where they are. */
-#include "train/optim.h"
+#include "train/optim_impl.h"
 
 #include <fnmatch.h>
 #include <math.h>
 #include <string.h>
 
-#include "cpu/update.h"
-
 #define PIECE ((int64_t)1 << 16)
 #define CENTER_RATE 0.5
-
-typedef struct slot_set { /* of one state entry */
-    int64_t start;        /* into memory[slot], -1: none */
-    int32_t group;        /* -1: none */
-    bool trained;
-    bool center;
-    int64_t skipped;      /* steps for which it was frozen */
-} slot_set;
-
-typedef struct piece {
-    int32_t state;
-    int64_t from, count;
-} piece;
-
-struct rc_optimizer {
-    rc_model *model;
-    rc_optimizer_config config;
-    int64_t t;
-    int n_states, slots, n_groups;
-    int64_t n_pieces, n_values; /* n_values: of one memory */
-    slot_set *sets;
-    piece *pieces;
-    rc_optimizer_group *groups;
-    rc_update *rules;      /* of the step at hand, per state */
-    rc_state_view *views;  /* of the step at hand */
-    double *squares;       /* per piece, of the step at hand; NULL until one clips */
-    double norm;           /* of the gradients of the last step that clipped, or NaN */
-    void *memory[2];
-};
 
 /* ---- making one ------------------------------------------------------------------------------ */
 
@@ -154,6 +123,7 @@ build(rc_optimizer *o, const rc_optimizer_group *groups, rc_error *err)
             o->pieces[n++] = (piece){i, from, count - from < PIECE ? count - from : PIECE};
         }
     }
+    RC_TRY(rc_optimizer_join(o, err));
     return assign_groups(o, err);
 }
 
@@ -192,6 +162,7 @@ rc_optimizer_free(rc_optimizer *o)
     if (!o) {
         return;
     }
+    rc_optimizer_leave(o);
     rc_free(o->memory[0]);
     rc_free(o->memory[1]);
     rc_free(o->sets);
@@ -297,6 +268,7 @@ clipping(rc_optimizer *o)
         sum += o->squares[i];
     }
     o->norm = sqrt(sum);
+    o->clipped_there = false;
     double scale = o->config.clip_norm / (o->norm + 1e-6);
     return scale < 1 || isnan(scale) ? scale : 1;
 }
@@ -327,9 +299,13 @@ rc_optimizer_step(rc_optimizer *o, rc_error *err)
         rc_model_state(o->model, i, &o->views[i]);
         o->sets[i].skipped += o->views[i].frozen && o->sets[i].trained;
     }
-    double clip = clipping(o);
+    bool there = rc_model_device(o->model) >= 0; /* clips on its own */
+    double clip = there ? 1 : clipping(o);
     for (int i = 0; i < o->n_states; i++) {
         o->rules[i] = rule_of(o, &o->sets[i], clip);
+    }
+    if (there) {
+        return rc_optimizer_device_step(o, err);
     }
     rc_parallel(o->n_pieces, rc_model_get_info(o->model)->threads, update_piece, o);
     rc_model_touch(o->model);
@@ -360,6 +336,9 @@ void
 rc_optimizer_set_t(rc_optimizer *o, int64_t t)
 {
     o->t = t;
+    for (int k = 0; k < o->slots; k++) {
+        rc_companion_touch(o->model, &o->copies[k]);
+    }
 }
 
 int64_t
@@ -378,7 +357,7 @@ void
 rc_optimizer_reset(rc_optimizer *o)
 {
     size_t size = rc_model_get_info(o->model)->is_double ? sizeof(double) : sizeof(float);
-    o->t = 0;
+    rc_optimizer_set_t(o, 0);
     for (int i = 0; i < o->n_states; i++) {
         o->sets[i].skipped = 0;
     }
@@ -388,8 +367,13 @@ rc_optimizer_reset(rc_optimizer *o)
 }
 
 double
-rc_optimizer_norm(const rc_optimizer *o)
+rc_optimizer_norm(rc_optimizer *o)
 {
+    const rc_on_device *on = o->model->on;
+    if (o->clipped_there && on && on->api->norm(on->d, &o->norm, NULL) != RC_OK) {
+        o->norm = NAN;
+    }
+    o->clipped_there = false;
     return o->norm;
 }
 

@@ -40,7 +40,8 @@ rc_optimizer_config *rc_optimizer_settings(rc_optimizer *o); /* lr and the like 
  * does, bindings call rc_model_lock). Without gradients: RC_ARGUMENT. */
 rc_status rc_optimizer_step(rc_optimizer *o, rc_error *err);
 
-/* Checkpoints: t, and for state entry i its arrays (0 momentum or m, 1 v), NULL where none. */
+/* Checkpoints: t, and for state entry i its arrays (0 momentum or m, 1 v), NULL where none. Read
+ * after rc_model_fetch; once they are written, set t. */
 int64_t rc_optimizer_get_t(const rc_optimizer *o);
 void rc_optimizer_set_t(rc_optimizer *o, int64_t t);
 /* Steps that passed over state entry i because it was frozen: t less these is its own count. */
@@ -48,7 +49,8 @@ int64_t rc_optimizer_get_skipped(const rc_optimizer *o, int state);
 void rc_optimizer_set_skipped(rc_optimizer *o, int state, int64_t skipped);
 /* As newly made: no momentum (no m, no v), no step taken. */
 void rc_optimizer_reset(rc_optimizer *o);
-double rc_optimizer_norm(const rc_optimizer *o); /* of the last step that clipped; NaN: none did */
+/* Of the last step that clipped; NaN: none did. Waits for a device. */
+double rc_optimizer_norm(rc_optimizer *o);
 int rc_optimizer_slots(const rc_optimizer *o); /* 0, 1 or 2 */
 void *rc_optimizer_slot(rc_optimizer *o, int state, int slot);
 

@@ -65,7 +65,9 @@ def test_damaged_files(trained, tmp_path):
     with pytest.raises(OSError):
         reidc.load(tmp_path)
     with pytest.raises(ValueError, match="device"):
-        reidc.load(path, device="cuda")
+        reidc.load(path, device="gpu")
+    with pytest.raises(reidc.DeviceError, match="cuda|CUDA"):
+        reidc.load(path, device="cuda:999")
 
 
 def change(path, tensors=None, **header):
@@ -187,7 +189,7 @@ def test_feature_extractor(trained, tmp_path):
              "m.npz.*no folder"),
             (lambda: trained.save(tmp_path / "no" / "m.safetensors"), OSError, "m.safetensors"),
             (lambda: trained.save(path / "m.npz"), OSError, "m.npz.*cannot create"),
-            (lambda: reidc.FeatureExtractor("baseline", None, device="cuda"), ValueError,
+            (lambda: reidc.FeatureExtractor("baseline", None, device="gpu"), ValueError,
              "device")):
         with unchanged(trained), pytest.raises(kind, match=words):
             call()

@@ -9,7 +9,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 SOURCES = sorted(glob(os.path.join(ROOT, "csrc/**/*.[ch]"), recursive=True)
                  + glob(os.path.join(ROOT, "csrc/**/*.inc"), recursive=True))
 # Who may include whom: a folder sees those of its own row and of the rows before it.
-ROWS = [["base"], ["graph"], ["ops"], ["cpu"], ["data", "synth", "io", "eval"],
+ROWS = [["base"], ["graph"], ["ops"], ["cpu", "device"], ["data", "synth", "io", "eval"],
         ["plan", "nets", "train"], ["py"]]
 LEVEL = {folder: i for i, row in enumerate(ROWS) for folder in row}
 
