@@ -14,7 +14,7 @@ import numpy as np
 from reidc._core import ArgumentError, ArgumentTypeError, FileError, FileMissingError, config
 
 MEMORY = 4 << 30  # bytes of pictures kept in memory; more go to a memory-mapped temporary file
-CHUNK = 64 << 20  # by which that file grows
+CHUNK = 64 << 20  # by which both grow
 
 
 def decode(file, name):
@@ -77,7 +77,7 @@ class ImageStore:
 
     def __init__(self, read, n, memory=None):
         self._read, self._kept = read, [None] * n
-        self._left = MEMORY if memory is None else memory
+        self._left = self._memory = MEMORY if memory is None else memory
         self._lock = threading.RLock()
         self._file = self._chunk = None
         self._used = 0
@@ -102,29 +102,29 @@ class ImageStore:
         return [self._kept[i] for i in indices]
 
     def _keep(self, image):
-        if image.nbytes <= self._left:
-            self._left -= image.nbytes
-        else:
-            image = self._map(image)
-        image.flags.writeable = False
-        return image
-
-    def _map(self, image):
-        self._left = 0
+        """A read-only copy in a chunk. Many pictures to a chunk, as the system gets back the memory
+        of a large block at once, that of small ones in a thread's heap often never."""
+        if self._file is None and image.nbytes > self._left:
+            self._file, self._chunk = tempfile.TemporaryFile(prefix="reidc-images-"), None
+        self._left -= image.nbytes
         if self._chunk is None or self._used + image.nbytes > len(self._chunk):
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="reidc-images-")
-            start = os.fstat(self._file.fileno()).st_size
-            size = max(CHUNK, -(-image.nbytes // CHUNK) * CHUNK)
-            self._chunk = np.memmap(self._file, np.uint8, "r+", start, (size,))
-            self._used = 0
+            self._chunk, self._used = self._another(image.nbytes), 0
         place = self._chunk[self._used:self._used + image.nbytes].reshape(image.shape)
         place[...] = image
         self._used += image.nbytes
-        return place.view(np.ndarray)
+        place = place.view(np.ndarray)
+        place.flags.writeable = False
+        return place
+
+    def _another(self, least):
+        size = max(CHUNK, -(-least // CHUNK) * CHUNK)
+        if self._file is None:
+            return np.empty(size, np.uint8)
+        start = os.fstat(self._file.fileno()).st_size
+        return np.memmap(self._file, np.uint8, "r+", start, (size,))
 
     def __getstate__(self):  # what was read stays behind, it can be read again
-        return self._read, len(self._kept), self._left
+        return self._read, len(self._kept), self._memory
 
     def __setstate__(self, state):
         self.__init__(*state)
