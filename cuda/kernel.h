@@ -210,6 +210,14 @@ rc_each(rc_cuda_stream stream, int64_t count, F f)
     }
 }
 
+/* Whether rows of so many elements begin at whole packs. */
+template <class T>
+static inline bool
+rc_fits_wide(int64_t width)
+{
+    return width % rc_wide<T> == 0;
+}
+
 template <int V, class F>
 static __global__ void __launch_bounds__(RC_BLOCK)
 rc_packs_kernel(F f, int packs)

@@ -15,6 +15,13 @@
 #define RC_PRINTF(fmt, args)
 #endif
 
+/* A function that kernels on a card call, too (cuda/). */
+#if defined(__CUDACC__)
+#define RC_ANYWHERE static __host__ __device__ inline
+#else
+#define RC_ANYWHERE static inline
+#endif
+
 /* ---- status (base/status.c) ---------------------------------------------------------- */
 
 /* One code per kind of answer that a user can act on; csrc/py/errors.c maps each to its

@@ -7,6 +7,8 @@
 #include <math.h>
 #include <stdint.h>
 
+#include "base/base.h"
+
 enum rc_random_kind { /* 1..10 belong to the synthetic set (synth/) */
     RC_RANDOM_INIT = 32,    /* a: place in state_dict order; slot: element */
     RC_RANDOM_SAMPLER = 33, /* a: epoch, b: draw */
@@ -16,7 +18,7 @@ enum rc_random_kind { /* 1..10 belong to the synthetic set (synth/) */
     RC_RANDOM_SPLIT = 37,   /* b: draw; which identities of a folder are tested */
 };
 
-static inline uint64_t
+RC_ANYWHERE uint64_t
 rc_mix64(uint64_t x) /* SplitMix64's finaliser */
 {
     x ^= x >> 30;
@@ -26,14 +28,14 @@ rc_mix64(uint64_t x) /* SplitMix64's finaliser */
     return x ^ x >> 31;
 }
 
-static inline uint64_t
+RC_ANYWHERE uint64_t
 rc_random_step(uint64_t x, uint64_t v)
 {
     return rc_mix64(x ^ (v * 0x9E3779B97F4A7C15u + 0xD1B54A32D192ED03u));
 }
 
 /* h(seed, kind, a, b, c, slot): 64 random bits. */
-static inline uint64_t
+RC_ANYWHERE uint64_t
 rc_random(uint64_t seed, uint64_t kind, uint64_t a, uint64_t b, uint64_t c, uint64_t slot)
 {
     uint64_t x = rc_random_step(seed, kind);
@@ -44,7 +46,7 @@ rc_random(uint64_t seed, uint64_t kind, uint64_t a, uint64_t b, uint64_t c, uint
 }
 
 /* The state after all but the slot, for a run of slots: rc_random_step(state, slot). */
-static inline uint64_t
+RC_ANYWHERE uint64_t
 rc_random_stream(uint64_t seed, uint64_t kind, uint64_t a, uint64_t b, uint64_t c)
 {
     uint64_t x = rc_random_step(seed, kind);
@@ -54,21 +56,21 @@ rc_random_stream(uint64_t seed, uint64_t kind, uint64_t a, uint64_t b, uint64_t 
 }
 
 /* U: a multiple of 2^-24 in [0, 1). */
-static inline float
+RC_ANYWHERE float
 rc_uniform(uint64_t h)
 {
     return (float)(h >> 40) * 0x1p-24f;
 }
 
 /* An integer in [0, n), n < 2^24. */
-static inline int64_t
+RC_ANYWHERE int64_t
 rc_below(uint64_t h, int64_t n)
 {
     return (int64_t)(((h >> 40) * (uint64_t)n) >> 24);
 }
 
 /* N: sum of four 16-bit fields, mean 0, deviation 1, |N| <= 3.47 (the synthetic set). */
-static inline double
+RC_ANYWHERE double
 rc_normal4(uint64_t h)
 {
     uint64_t sum = (h & 0xffff) + (h >> 16 & 0xffff) + (h >> 32 & 0xffff) + (h >> 48);
@@ -76,7 +78,7 @@ rc_normal4(uint64_t h)
 }
 
 /* A normal deviate by Box-Muller from one word (initial weights: tails matter there). */
-static inline double
+RC_ANYWHERE double
 rc_normal(uint64_t h)
 {
     double u = ((double)(h >> 32) + 0.5) * 0x1p-32;

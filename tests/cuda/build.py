@@ -39,7 +39,8 @@ def compile_one(source):
     command = [*(CC if source.endswith(".c") else CXX), "-MMD", "-c", source, "-o", target]
     if stale(target, command):
         done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+        if done.returncode:
+            return done
         with open(target + ".cmd", "w") as file:
             file.write(" ".join(command))
     return target
@@ -54,6 +55,8 @@ def library():
     jobs = int(os.environ.get("MAX_JOBS") or 0) or os.cpu_count() or 1
     with ThreadPoolExecutor(jobs) as pool:
         objects = list(pool.map(compile_one, sources()))
+    failed = [o.stderr for o in objects if not isinstance(o, str)]
+    assert not failed, "\n".join(failed)
     path = os.path.join(FOLDER, "reidc_cuda_host.so")
     if not os.path.exists(path) or any(os.path.getmtime(o) > os.path.getmtime(path)
                                        for o in objects):
