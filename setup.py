@@ -30,6 +30,8 @@ BASE += ["--coverage"] if os.environ.get("REIDC_COVERAGE") == "1" else []
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = AVX2 + ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
 CONTRACT = ["-ffp-contract=fast"]
+INT8 = {"generic": [], "avx2": AVX2, "avx2_vnni": AVX2 + ["-mavxvnni"],  # no contraction: same bits
+        "avx512_vnni": AVX512 + ["-mavx512vnni"], "amx": AVX512 + ["-mamx-tile", "-mamx-int8"]}
 
 
 def groups():
@@ -46,6 +48,8 @@ def groups():
                AVX2 + CONTRACT + ["-DRC_ISA=avx2"])
         yield ("avx512", sorted(glob("csrc/cpu/kernels/avx512/*.c")) + simd,
                AVX512 + CONTRACT + ["-DRC_ISA=avx512"])
+    for isa, flags in INT8.items() if X86 else [("generic", [])]:
+        yield f"int8_{isa}", [f"csrc/cpu/kernels/int8/{isa}.c"], flags
     synth = sorted(glob("csrc/synth/kernels/*.c"))  # no contraction: the same bits everywhere
     yield "synth_generic", synth, ["-DRC_ISA=generic"]
     if X86:

@@ -114,6 +114,7 @@ typedef enum rc_isa { /* each level includes the ones before it */
  * it never raises). A level whose name is unknown is reported by rc_isa_problem. */
 rc_isa rc_isa_get(void);
 rc_isa rc_isa_probe(void);              /* what the machine offers, REIDC_CPU ignored */
+bool rc_isa_runs(rc_isa isa);           /* at or below the level in use, and the CPU has it */
 const char *rc_isa_name(rc_isa isa);
 const char *rc_isa_problem(void);       /* NULL, or what is wrong with REIDC_CPU */
 

@@ -1,4 +1,5 @@
 /* What the CPU can do and the operating system saves. Compiled with base flags only. */
+#define _GNU_SOURCE
 #include "base/base.h"
 
 #include <stdio.h>
@@ -31,6 +32,13 @@ rc_isa_name(rc_isa isa)
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#define ASK_FOR_STATE 0x1023 /* of arch_prctl: may this process use … */
+#define TILE_DATA 18         /* … AMX's registers, which the system saves for those who ask */
 
 static uint64_t
 saved_state(void) /* XCR0: the registers that the system saves on a switch */
@@ -38,6 +46,24 @@ saved_state(void) /* XCR0: the registers that the system saves on a switch */
     uint32_t low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return ((uint64_t)high << 32) | low;
+}
+
+static bool
+may_use_tiles(void)
+{
+#if defined(__linux__)
+    return syscall(SYS_arch_prctl, ASK_FOR_STATE, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+
+/* CPUs with AVX-512 do not all have the short form of its dot products. */
+static bool
+has_avx_vnni(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
 }
 
 rc_isa
@@ -57,10 +83,9 @@ rc_isa_probe(void)
     if (!__get_cpuid_count(7, 1, &a71, &b, &c, &d)) {
         a71 = 0;
     }
-    bool avx_vnni = a71 >> 4 & 1;
     bool f = b7 >> 16 & 1, dq = b7 >> 17 & 1, bw = b7 >> 30 & 1, vl = b7 >> 31 & 1;
     if (!(f && dq && bw && vl) || (saved_state() & 0xe6) != 0xe6) {
-        return avx_vnni ? RC_ISA_AVX2_VNNI : RC_ISA_AVX2;
+        return has_avx_vnni() ? RC_ISA_AVX2_VNNI : RC_ISA_AVX2;
     }
     if (!(c7 >> 11 & 1)) {
         return RC_ISA_AVX512;
@@ -69,9 +94,16 @@ rc_isa_probe(void)
         return RC_ISA_AVX512_VNNI;
     }
     bool amx = (d7 >> 24 & 1) && (d7 >> 25 & 1) && (d7 >> 22 & 1);
-    return amx && (saved_state() & 0x60000) == 0x60000 ? RC_ISA_AMX : RC_ISA_AVX512_BF16;
+    bool saved = (saved_state() & 0x60000) == 0x60000;
+    return amx && saved && may_use_tiles() ? RC_ISA_AMX : RC_ISA_AVX512_BF16;
 }
 #else
+static bool
+has_avx_vnni(void)
+{
+    return false;
+}
+
 rc_isa
 rc_isa_probe(void)
 {
@@ -89,7 +121,8 @@ choose(void)
     }
     for (int i = 0; i < N_NAMES; i++) {
         if (!strcmp(names[i].name, wish)) {
-            return names[i].isa < level ? names[i].isa : level;
+            rc_isa isa = names[i].isa < level ? names[i].isa : level;
+            return isa == RC_ISA_AVX2_VNNI && !has_avx_vnni() ? RC_ISA_AVX2 : isa;
         }
     }
     snprintf(problem, sizeof problem,
@@ -106,6 +139,12 @@ rc_isa_get(void)
         level = (int)choose();
     }
     return (rc_isa)level;
+}
+
+bool
+rc_isa_runs(rc_isa isa)
+{
+    return isa <= rc_isa_get() && (isa != RC_ISA_AVX2_VNNI || has_avx_vnni());
 }
 
 const char *

@@ -29,6 +29,7 @@
     X(optim) \
     X(ema) \
     X(graph) \
+    X(int8) \
     X(losses) \
     X(ops) \
     X(synth)
@@ -57,6 +58,8 @@ int rc_py_number(PyObject *value, const char *what, double *out);
 /* py_cpu.c, for measurements: processor time of this thread for one thread (so that other
  * programs on the machine do not count), else the clock. */
 double rc_py_clock(int threads);
+/* For O& of PyArg_Parse: a rc_conv_shape from (n,h,w,c,k,kh,kw,stride,pad,groups). */
+int rc_py_conv_shape(PyObject *object, void *shape);
 
 /* A fresh C-contiguous array. */
 PyArrayObject *rc_py_new_array(int rank, const npy_intp *shape, int typenum);

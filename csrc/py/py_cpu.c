@@ -49,8 +49,8 @@ kernel_named(const char *name)
     return NULL;
 }
 
-static int
-shape_from(PyObject *object, void *address)
+int
+rc_py_conv_shape(PyObject *object, void *address)
 {
     rc_conv_shape *s = address;
     long long v[12];
@@ -99,7 +99,7 @@ conv_kernels(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "s|O", &pass, &shape)) {
         return NULL;
     }
-    if (shape && !shape_from(shape, &s)) {
+    if (shape && !rc_py_conv_shape(shape, &s)) {
         return NULL;
     }
     const rc_conv_kernel *const *kernels = kernels_of(pass);
@@ -128,7 +128,7 @@ conv_run(PyObject *self, PyObject *args, PyObject *keywords)
     PyObject *a, *b, *out, *scale = Py_None, *bias = Py_None, *residual = Py_None;
     int act = 0, add = 0, threads = 1, repeat = 1;
     float slope = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "sO&OOO|OOOifpii", names, &name, shape_from,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "sO&OOO|OOOifpii", names, &name, rc_py_conv_shape,
                                      &s, &a, &b, &out, &scale, &bias, &residual, &act, &slope,
                                      &add, &threads, &repeat)) {
         return NULL;

@@ -1,0 +1,38 @@
+/* Convolution in eight bits, as the planner sees it: bytes of activations times bytes of weights,
+ * summed exactly in 32 bits, then scaled in float32 and written as bytes or as float32.
+ *
+ * A value x is stored as the byte q with x = step * (q - zero); zero is 0 for what is never
+ * negative, 128 for what is. Weights are signed bytes with a step for each output channel. Sums
+ * are integers and every float operation has one order (no fused multiply-add), so the bits are
+ * the same on every instruction set, for any number of threads. Letters as in cpu/cpu.h. */
+#ifndef RC_INT8_H
+#define RC_INT8_H
+
+#include "cpu/cpu.h"
+
+/* What becomes of a sum: t = sum * scale[k] + bias[k] [+ residual * residual_scale]; t = act(t);
+ * then t itself, or the byte nearest to t + zero. */
+typedef struct rc_int8_epilogue {
+    const float *scale, *bias; /* (k) */
+    const uint8_t *residual;   /* like y, or NULL; its own zero is part of the bias */
+    float residual_scale;
+    rc_act act;                /* NONE, RELU or LEAKY_RELU */
+    float slope;               /* of LEAKY_RELU */
+    bool to_float;             /* y is float32; else bytes */
+    float zero;                /* of y's bytes */
+} rc_int8_epilogue;
+
+/* NULL if the shape can run, else the reason in a few words. */
+const char *rc_int8_conv_refuse(const rc_conv_shape *s);
+/* Bytes; the packed form does not depend on the instruction set. scratch: for `threads` threads. */
+int64_t rc_int8_conv_packed_size(const rc_conv_shape *s);
+int64_t rc_int8_conv_scratch_size(const rc_conv_shape *s, int threads);
+void rc_int8_conv_pack(const rc_conv_shape *s, const int8_t *w, int8_t *packed, int threads);
+/* zero: x's, which stands for the padding. isa: the instruction set to use, rc_isa_get() but in
+ * tests. */
+void rc_int8_conv_run(rc_isa isa, const rc_conv_shape *s, const uint8_t *x, uint8_t zero,
+                      const int8_t *packed, const rc_int8_epilogue *e, void *y, void *scratch,
+                      int threads);
+const char *rc_int8_conv_name(rc_isa isa); /* as rc_int8_conv__amx */
+
+#endif

@@ -1,0 +1,414 @@
+/* Convolution of bytes: rows of an implicit matrix in blocks, times panels of packed weights.
+ *
+ * Rows are read where they lie: 1x1 convolutions in the image itself, others in a copy of a block's
+ * lines with the padding around them, where the bytes under a line of a window are one run. Only
+ * where such a run is not a multiple of 64 bytes (three colours, narrow networks) the rows are
+ * copied one by one. Blocks are cut by shape, and sums are exact, so nothing depends on the number
+ * of threads. */
+#include "cpu/int8.h"
+
+#include <string.h>
+
+#include "cpu/kernels/int8/tile.h"
+
+#define MOST_ROWS 1024            /* of a block */
+#define MOST_BYTES (384 << 10)    /* of a block's rows: a part of the second level cache */
+#define SMALL_WEIGHTS (256 << 10) /* bytes that every task may read: rows are cut, not columns */
+#define LEAST_ROWS 32             /* of a block that is cut to have enough tasks */
+#define WANTED_TASKS 16
+#define MOST_WEIGHTS (768 << 10)  /* bytes of a task's panels: they stay in the second level cache */
+#define MOST_SHARED (8 << 20)     /* bytes copied once for all tasks */
+#define SLACK 64                  /* bytes beyond a copy that are read or written, never used */
+
+typedef struct form {
+    rc_conv_shape s;              /* flat: one image of one column */
+    bool flat, padded, gathered;
+    int64_t row, steps;           /* bytes of a row, in whole steps */
+    int64_t pitch, view_lines;    /* of a block's image with its padding */
+    int64_t images, lines;        /* of a block; images > 1: whole ones */
+    int64_t cuts, m_blocks;       /* blocks of an image, and in all */
+    int64_t panels, n_panels, n_blocks;
+    int64_t view_bytes, block_bytes; /* copies of a block: its image; and its rows */
+    bool shared;                  /* copied in a pass of its own */
+} form;
+
+static int64_t
+up(int64_t value, int64_t unit)
+{
+    return (value + unit - 1) / unit * unit;
+}
+
+static int64_t
+parts(int64_t value, int64_t unit)
+{
+    return (value + unit - 1) / unit;
+}
+
+static int64_t
+lesser(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static void
+cut_lines(form *f, int64_t lines) /* at most so many of a block, at least one */
+{
+    const rc_conv_shape *s = &f->s;
+    lines = lines < 1 ? 1 : lines;
+    f->images = lines >= s->oh ? lesser(lines / s->oh, s->n) : 1;
+    f->cuts = lines >= s->oh ? 1 : parts(s->oh, lines);
+    f->lines = parts(s->oh, f->cuts);
+    f->cuts = parts(s->oh, f->lines);
+    f->m_blocks = parts(s->n, f->images) * f->cuts;
+}
+
+static form
+form_of(const rc_conv_shape *shape)
+{
+    form f = {.s = *shape};
+    rc_conv_shape *s = &f.s;
+    f.flat = s->kh == 1 && s->kw == 1 && s->stride == 1 && !s->pad && s->c % STEP == 0;
+    if (f.flat) {
+        s->oh = s->h = s->n * s->oh * s->ow;
+        s->n = s->w = s->ow = 1;
+    }
+    f.padded = s->pad > 0;
+    f.gathered = s->kw * s->c % STEP != 0;
+    f.row = s->kh * s->kw * s->c;
+    f.steps = parts(f.row, STEP);
+    f.pitch = (s->w + 2 * s->pad) * s->c;
+    f.panels = parts(s->k, PANEL);
+
+    int64_t line = f.gathered ? s->ow * f.steps * STEP : s->stride * f.pitch;
+    int64_t lines = lesser(MOST_ROWS / s->ow, MOST_BYTES / line);
+    cut_lines(&f, lines);
+    f.n_panels = f.panels;
+    while (f.n_panels > 1 && f.n_panels * f.steps * STEP_BYTES > MOST_WEIGHTS) {
+        f.n_panels = (f.n_panels + 1) / 2;
+    }
+    bool small = f.steps * STEP * s->k <= SMALL_WEIGHTS;
+    for (;;) {
+        f.n_blocks = parts(f.panels, f.n_panels);
+        bool rows = f.images * f.lines > 1 && f.images * f.lines * s->ow >= 2 * LEAST_ROWS;
+        if (f.m_blocks * f.n_blocks >= WANTED_TASKS || (!rows && f.n_panels == 1)) {
+            break;
+        }
+        if (rows && (small || f.n_panels == 1)) {
+            cut_lines(&f, f.images * f.lines / 2);
+        } else {
+            f.n_panels = (f.n_panels + 1) / 2;
+        }
+    }
+    f.view_lines = (f.lines - 1) * s->stride + s->kh;
+    f.view_bytes = f.padded ? up(f.images * f.view_lines * f.pitch + SLACK, 64) : 0;
+    f.block_bytes = f.view_bytes;
+    if (f.gathered) {
+        f.block_bytes += up(f.images * f.lines * s->ow * f.steps * STEP + SLACK, 64);
+    }
+    f.shared = f.n_blocks > 1 && f.block_bytes && f.m_blocks * f.block_bytes <= MOST_SHARED;
+    return f;
+}
+
+const char *
+rc_int8_conv_refuse(const rc_conv_shape *s)
+{
+    return s->groups == 1 ? NULL : "groups";
+}
+
+int64_t
+rc_int8_conv_packed_size(const rc_conv_shape *s)
+{
+    form f = form_of(s);
+    return f.panels * f.steps * STEP_BYTES;
+}
+
+int64_t
+rc_int8_conv_scratch_size(const rc_conv_shape *s, int threads)
+{
+    form f = form_of(s);
+    return (f.shared ? f.m_blocks : threads) * f.block_bytes;
+}
+
+/* ---- packing ---------------------------------------------------------------------------- */
+
+typedef struct pack_job {
+    const form *f;
+    const int8_t *w;
+    int8_t *packed;
+} pack_job;
+
+static void
+pack_panel(void *context, int64_t panel, int worker)
+{
+    (void)worker;
+    const pack_job *job = context;
+    const form *f = job->f;
+    const rc_conv_shape *s = &f->s;
+    int64_t taps = (int64_t)s->kh * s->kw, size = f->steps * STEP_BYTES;
+    int8_t *to = job->packed + panel * size;
+    memset(to, 0, (size_t)size);
+    for (int64_t j = 0; j < lesser(PANEL, s->k - panel * PANEL); j++) {
+        const int8_t *from = job->w + (panel * PANEL + j) * f->row;
+        for (int64_t i = 0; i < f->row; i++) { /* tap by tap, all channels of one */
+            int64_t tap = i / s->c, channel = i % s->c;
+            to[i / STEP * STEP_BYTES + j / 16 * (STEP_BYTES / 2) + i % STEP / 4 * 64 + j % 16 * 4
+               + i % 4] = from[channel * taps + tap];
+        }
+    }
+}
+
+void
+rc_int8_conv_pack(const rc_conv_shape *s, const int8_t *w, int8_t *packed, int threads)
+{
+    form f = form_of(s);
+    pack_job job = {&f, w, packed};
+    rc_parallel(f.panels, threads, pack_panel, &job);
+}
+
+/* ---- a block's rows --------------------------------------------------------------------- */
+
+typedef struct conv_job {
+    const form *f;
+    const rc_int8_kernels *kernels;
+    const uint8_t *x;
+    uint8_t zero;
+    const int8_t *packed;
+    const rc_int8_epilogue *e;
+    void *y;
+    uint8_t *scratch;
+} conv_job;
+
+typedef struct block {
+    int64_t image, images, line, lines; /* of the output */
+    const uint8_t *view;                /* where the window of its first row begins */
+    int64_t view_step;                  /* between images there */
+    const uint8_t *rows;                /* gathered ones, or NULL */
+} block;
+
+static block
+block_at(const conv_job *job, int64_t i)
+{
+    const form *f = job->f;
+    block b = {.image = i / f->cuts * f->images, .line = i % f->cuts * f->lines};
+    b.images = lesser(f->images, f->s.n - b.image);
+    b.lines = lesser(f->lines, f->s.oh - b.line);
+    b.view_step = f->s.h * f->pitch;
+    b.view = job->x + b.image * b.view_step + b.line * f->s.stride * f->pitch;
+    return b;
+}
+
+static void
+copy_view(const conv_job *job, const block *b, uint8_t *to)
+{
+    const form *f = job->f;
+    const rc_conv_shape *s = &f->s;
+    int64_t side = s->pad * s->c, width = s->w * s->c;
+    int64_t lines = (b->lines - 1) * s->stride + s->kh;
+    for (int64_t i = 0; i < b->images; i++) {
+        const uint8_t *image = job->x + (b->image + i) * s->h * width;
+        uint8_t *line = to + i * f->view_lines * f->pitch;
+        for (int64_t l = 0; l < lines; l++, line += f->pitch) {
+            int64_t y = b->line * s->stride - s->pad + l;
+            if (y < 0 || y >= s->h) {
+                memset(line, job->zero, (size_t)f->pitch);
+                continue;
+            }
+            memset(line, job->zero, (size_t)side);
+            memcpy(line + side, image + y * width, (size_t)width);
+            memset(line + side + width, job->zero, (size_t)side);
+        }
+    }
+}
+
+static inline void
+copy_run(uint8_t *to, const uint8_t *from, int64_t bytes, bool slack)
+{
+    if (!slack) {
+        memcpy(to, from, (size_t)bytes);
+        return;
+    }
+    int64_t i = 0;
+    do { /* up to 31 bytes more than asked */
+        memcpy(to + i, from + i, 32);
+        i += 32;
+    } while (i < bytes);
+}
+
+static void
+gather(const conv_job *job, const block *b, uint8_t *to)
+{
+    const form *f = job->f;
+    const rc_conv_shape *s = &f->s;
+    int64_t run = s->kw * s->c;
+    for (int64_t i = 0; i < b->images; i++) {
+        for (int64_t y = 0; y < b->lines; y++) {
+            const uint8_t *from = b->view + i * b->view_step + y * s->stride * f->pitch;
+            for (int64_t x = 0; x < s->ow; x++, to += f->steps * STEP) {
+                for (int64_t k = 0; k < s->kh; k++) {
+                    copy_run(to + k * run, from + x * s->stride * s->c + k * f->pitch, run,
+                             f->padded);
+                }
+            }
+        }
+    }
+}
+
+static void
+block_copy(const conv_job *job, block *b, uint8_t *scratch, bool made)
+{
+    const form *f = job->f;
+    if (f->padded) {
+        if (!made) {
+            copy_view(job, b, scratch);
+        }
+        b->view = scratch;
+        b->view_step = f->view_lines * f->pitch;
+    }
+    if (f->gathered) {
+        uint8_t *rows = scratch + f->view_bytes;
+        if (!made) {
+            gather(job, b, rows);
+        }
+        b->rows = rows;
+    }
+}
+
+/* ---- products --------------------------------------------------------------------------- */
+
+typedef struct queue { /* tiles that wait for enough of them */
+    const rc_int8_kernels *kernels;
+    rc_int8_product product;
+    rc_int8_target target;
+    const int8_t *packed;
+    int64_t first, end, panel_bytes; /* panels */
+    rc_int8_tile tiles[2];
+    int count;
+} queue;
+
+/* All panels for the tiles at hand, whose rows stay in the nearest cache meanwhile; the panels come
+ * one after the other from the second. */
+static void
+flush(queue *q)
+{
+    for (int64_t p = q->first; p < q->end && q->count; p++) {
+        q->product.b = q->packed + p * q->panel_bytes;
+        q->target.channel = p * PANEL;
+        q->target.columns = (int)lesser(PANEL, q->target.pitch - p * PANEL);
+        q->kernels->multiply(&q->product, q->tiles, q->count);
+        for (int i = 0; i < q->count; i++) {
+            q->kernels->finish(&q->target, &q->tiles[i],
+                               q->product.sums + i * q->kernels->most_rows * PANEL);
+        }
+    }
+    q->count = 0;
+}
+
+/* Rows that lie at even distances, cut evenly into tiles. */
+static void
+multiply_rows(queue *q, const uint8_t *a, int64_t row, int64_t rows)
+{
+    int64_t tiles = parts(rows, q->kernels->most_rows);
+    for (int64_t i = 0; i < tiles; i++) {
+        int64_t first = rows * i / tiles, next = rows * (i + 1) / tiles;
+        q->tiles[q->count++] =
+            (rc_int8_tile){a + first * q->product.lda, row + first, (int32_t)(next - first)};
+        if (q->count == q->kernels->together) {
+            flush(q);
+        }
+    }
+}
+
+static void
+multiply_block(queue *q, const form *f, const block *b)
+{
+    const rc_conv_shape *s = &f->s;
+    int64_t row = (b->image * s->oh + b->line) * s->ow;
+    if (f->flat || b->rows) {
+        multiply_rows(q, f->flat ? b->view : b->rows, row, b->images * b->lines * s->ow);
+    } else {
+        for (int64_t i = 0; i < b->images * b->lines; i++) {
+            const uint8_t *line = b->view + i / b->lines * b->view_step
+                                  + i % b->lines * s->stride * f->pitch;
+            multiply_rows(q, line, row + i * s->ow, s->ow);
+        }
+    }
+    flush(q);
+}
+
+static void
+conv_task(void *context, int64_t i, int worker)
+{
+    const conv_job *job = context;
+    const form *f = job->f;
+    int32_t sums[2 * 16 * PANEL] __attribute__((aligned(64)));
+    int64_t m = i / f->n_blocks, first = i % f->n_blocks * f->n_panels;
+    block b = block_at(job, m);
+    block_copy(job, &b, job->scratch + (f->shared ? m : worker) * f->block_bytes, f->shared);
+    queue q = {.kernels = job->kernels, .packed = job->packed, .first = first,
+               .end = lesser(first + f->n_panels, f->panels),
+               .panel_bytes = f->steps * STEP_BYTES};
+    q.target = (rc_int8_target){.e = job->e, .y = job->y, .pitch = f->s.k};
+    q.product = (rc_int8_product){.lda = f->s.stride * f->s.c, .runs = f->s.kh,
+                                  .steps = f->s.kw * f->s.c / STEP, .run_step = f->pitch,
+                                  .sums = sums};
+    if (f->gathered) {
+        q.product.lda = f->steps * STEP;
+        q.product.runs = 1;
+        q.product.steps = f->steps;
+    }
+    multiply_block(&q, f, &b);
+    if (job->kernels->end) {
+        job->kernels->end();
+    }
+}
+
+static void
+share_task(void *context, int64_t m, int worker)
+{
+    (void)worker;
+    const conv_job *job = context;
+    block b = block_at(job, m);
+    block_copy(job, &b, job->scratch + m * job->f->block_bytes, false);
+}
+
+static const rc_int8_kernels *
+kernels_for(rc_isa isa)
+{
+#if defined(__x86_64__)
+    switch (isa) {
+    case RC_ISA_AMX:
+        return &rc_int8_conv__amx;
+    case RC_ISA_AVX512_BF16:
+    case RC_ISA_AVX512_VNNI:
+        return &rc_int8_conv__avx512_vnni;
+    case RC_ISA_AVX2_VNNI:
+        return &rc_int8_conv__avx2_vnni;
+    case RC_ISA_AVX512:
+    case RC_ISA_AVX2:
+        return &rc_int8_conv__avx2;
+    default:
+        break;
+    }
+#endif
+    (void)isa;
+    return &rc_int8_conv__generic;
+}
+
+const char *
+rc_int8_conv_name(rc_isa isa)
+{
+    return kernels_for(isa)->name;
+}
+
+void
+rc_int8_conv_run(rc_isa isa, const rc_conv_shape *s, const uint8_t *x, uint8_t zero,
+                 const int8_t *packed, const rc_int8_epilogue *e, void *y, void *scratch,
+                 int threads)
+{
+    form f = form_of(s);
+    conv_job job = {&f, kernels_for(isa), x, zero, packed, e, y, scratch};
+    if (f.shared) {
+        rc_parallel(f.m_blocks, threads, share_task, &job);
+    }
+    rc_parallel(f.m_blocks * f.n_blocks, threads, conv_task, &job);
+}

@@ -1,0 +1,58 @@
+/* What each file of this folder, one instruction set each, gives to cpu/int8_conv.c: products of
+ * tiles, and what becomes of their sums.
+ *
+ * A tile is some rows of the implicit matrix of activations, a fixed number of bytes apart; its
+ * row is `runs` pieces of 64 * steps bytes, run_step apart (the lines under a window). It meets a
+ * panel of PANEL output channels: for each 64 bytes of a row two blocks, of 16 channels each, of
+ * 16 x 16 groups of four weights: b[row byte / 4][channel][row byte % 4]. */
+#ifndef RC_INT8_TILE_H
+#define RC_INT8_TILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cpu/int8.h"
+
+#define PANEL 32
+#define STEP 64                     /* bytes of a row that are multiplied at a time */
+#define STEP_BYTES (PANEL * STEP)   /* of a panel for them */
+
+typedef struct rc_int8_tile {
+    const uint8_t *a;
+    int64_t row;   /* of the output: of the tile's first */
+    int32_t rows;
+} rc_int8_tile;
+
+typedef struct rc_int8_product {
+    int64_t lda;               /* between rows */
+    int64_t runs, steps, run_step;
+    const int8_t *b;           /* the panel */
+    int32_t *sums;             /* [tile][most_rows][PANEL] */
+    int32_t set[2];            /* multiply's own note between calls; 0 at first */
+} rc_int8_product;
+
+typedef struct rc_int8_target {
+    const rc_int8_epilogue *e; /* of channel 0 */
+    void *y;
+    int64_t pitch;             /* between rows of y: all output channels */
+    int64_t channel;           /* the panel's first … */
+    int columns;               /* … and how many of it there are */
+} rc_int8_target;
+
+typedef struct rc_int8_kernels {
+    const char *name;
+    int most_rows;             /* of a tile */
+    int together;              /* tiles that multiply takes at once */
+    void (*end)(void);         /* after the last product of a thread's piece of work; or NULL */
+    void (*multiply)(rc_int8_product *p, const rc_int8_tile *tiles, int count);
+    void (*finish)(const rc_int8_target *to, const rc_int8_tile *tile, const int32_t *sums);
+} rc_int8_kernels;
+
+extern const rc_int8_kernels rc_int8_conv__generic, rc_int8_conv__avx2, rc_int8_conv__avx2_vnni,
+    rc_int8_conv__avx512_vnni, rc_int8_conv__amx;
+
+void rc_int8_finish__avx2(const rc_int8_target *to, const rc_int8_tile *tile, const int32_t *sums);
+void rc_int8_finish__avx512(const rc_int8_target *to, const rc_int8_tile *tile,
+                            const int32_t *sums);
+
+#endif
