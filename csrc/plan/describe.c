@@ -9,18 +9,24 @@
 static rc_status
 plan_for(rc_model *m, int64_t batch, bool training, rc_plan **out, bool *made, rc_error *err)
 {
-    rc_plan_spec spec = {.n = batch, .in_step = training && m->info.has_loss};
+    rc_plan_spec spec = {.n = batch, .in_step = training && m->info.has_loss,
+                         .updates = training && m->info.has_loss && !m->on};
     if (batch < 1 || batch > 1 << 20) {
         return rc_fail(err, RC_ARGUMENT, "batch: expected 1 or more, got %lld", (long long)batch);
     }
     spec.kind = !training ? RC_PLAN_EVAL : m->info.has_loss ? RC_PLAN_LOSS : RC_PLAN_TRAIN;
     spec.input_gradient = spec.kind == RC_PLAN_TRAIN;
     *out = rc_model_cached_plan(m, &spec);
+    const rc_plan_spec step = spec;
+    if (!*out && spec.updates) { /* a step that clips */
+        spec.updates = false;
+        *out = rc_model_cached_plan(m, &spec);
+    }
     if (!*out && spec.in_step && m->profile) { /* what was profiled may be `loss` */
         spec.in_step = false;
         *out = rc_model_cached_plan(m, &spec);
-        spec.in_step = true;
     }
+    spec = step;
     *made = !*out;
     return *out ? RC_OK : rc_plan_new(m, &spec, out, err);
 }
@@ -96,7 +102,8 @@ append(text *t, const char *format, ...)
 static const char *
 pass_name(rc_pass pass)
 {
-    static const char *const names[] = {"pack", "forward", "again", "backward", "seed", "commit"};
+    static const char *const names[] = {"pack", "forward", "again", "backward", "seed", "commit",
+                                        "update"};
     return names[pass];
 }
 
@@ -140,6 +147,11 @@ describe_step(const rc_model *m, const rc_plan *p, int32_t i, text *t)
     }
     if (s->y.kind == RC_REF_BUFFER) {
         bytes = p->buffers[s->y.index].bytes;
+    }
+    if (s->pass == RC_PASS_UPDATE) {
+        op = "weight";
+        snprintf(name, sizeof name, "%s", m->graph->states[s->state[0].index].name);
+        rc_shape_text(&s->call.ys, shape);
     }
     char time[64] = "";
     if (s->runs) {

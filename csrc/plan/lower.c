@@ -301,6 +301,77 @@ lower_untouched(rc_facts *f, rc_error *err)
     return RC_OK;
 }
 
+/* For each state entry the last step so far that reads it or writes its gradient, or -1. */
+static void
+find_last_uses(const rc_facts *f, int32_t *last, int32_t *owner)
+{
+    const rc_plan *p = f->p;
+    for (int32_t b = 0; b < p->n_buffers; b++) {
+        owner[b] = -1;
+    }
+    for (int32_t i = 0; i < f->m->graph->n_states; i++) {
+        last[i] = -1;
+        if (p->state_gradient[i] >= 0) {
+            owner[p->state_gradient[i]] = i;
+        }
+    }
+    for (int32_t s = 0; s < p->n_steps; s++) {
+        const rc_step *step = &p->steps[s];
+        for (int k = 0; k < RC_MAX_IN; k++) {
+            if (step->x[k].kind == RC_REF_STATE) {
+                last[step->x[k].index] = s;
+            }
+            if (step->dx[k].kind == RC_REF_BUFFER && owner[step->dx[k].index] >= 0) {
+                last[owner[step->dx[k].index]] = s;
+            }
+        }
+        if (step->y.kind == RC_REF_BUFFER && owner[step->y.index] >= 0) {
+            last[owner[step->y.index]] = s; /* zeros */
+        }
+    }
+}
+
+/* Updates among the steps of backward, each as early as it may be. */
+static rc_status
+lower_updates(rc_facts *f, rc_error *err)
+{
+    rc_plan *p = f->p;
+    const int32_t n_states = f->m->graph->n_states, n_steps = p->n_steps;
+    int32_t *last = rc_alloc(n_states, sizeof *last);
+    int32_t *owner = rc_alloc(p->n_buffers, sizeof *owner);
+    int32_t *now = rc_alloc(n_steps + 1, sizeof *now); /* where a step has moved */
+    rc_step *steps = p->steps, *wider = rc_alloc(n_steps + n_states, sizeof *wider);
+    rc_status status = last && owner && now && wider ? RC_OK : no_memory(err);
+    if (status == RC_OK) {
+        find_last_uses(f, last, owner);
+        p->steps = wider;
+        p->cap_steps = n_steps + n_states;
+        p->n_steps = 0;
+        for (int32_t s = 0; s < n_steps; s++) {
+            now[s] = p->n_steps;
+            p->steps[p->n_steps++] = steps[s];
+            for (int32_t i = 0; i < n_states; i++) {
+                if (last[i] == s && p->state_gradient[i] >= 0) {
+                    p->steps[p->n_steps++] = (rc_step){
+                        .pass = RC_PASS_UPDATE, .unit = -1, .kernel = "update",
+                        .dy = {RC_REF_BUFFER, p->state_gradient[i]},
+                        .state = {{RC_REF_STATE, i}},
+                        .call.ys = f->m->graph->states[i].shape};
+                }
+            }
+        }
+        for (int32_t b = 0; b < p->n_buffers; b++) {
+            p->buffers[b].first = p->buffers[b].last = now[p->buffers[b].first];
+        }
+        wider = steps;
+    }
+    rc_free(now);
+    rc_free(last);
+    rc_free(owner);
+    rc_free(wider);
+    return status;
+}
+
 static rc_status
 lower_commits(rc_facts *f, rc_error *err)
 {
@@ -359,7 +430,7 @@ note_uses(rc_facts *f)
             p->buffers[p->gradient_buffer[v]].first = p->n_forward;
         }
     }
-    for (int32_t i = 0; i < g->n_states; i++) { /* until the update */
+    for (int32_t i = 0; !p->spec.updates && i < g->n_states; i++) { /* until the update */
         use(p, p->state_gradient[i], p->n_steps);
     }
     for (rc_value v = 0; v < g->n_values; v++) {
@@ -431,6 +502,9 @@ lower(rc_facts *f, rc_error *err)
         }
     }
     RC_TRY(lower_untouched(f, err));
+    if (p->spec.updates) {
+        RC_TRY(lower_updates(f, err));
+    }
     p->n_backward = p->n_steps;
     RC_TRY(lower_commits(f, err));
     note_uses(f);

@@ -91,7 +91,8 @@ static bool
 same_spec(const rc_plan_spec *a, const rc_plan_spec *b)
 {
     return a->kind == b->kind && a->n == b->n && a->given_planes == b->given_planes
-           && a->input_gradient == b->input_gradient && a->in_step == b->in_step
+           && a->input_gradient == b->input_gradient && a->in_step == b->in_step && a->updates == b->updates
+          
            && a->source == b->source && a->map == b->map; /* 0 and 0 where they mean nothing */
 }
 

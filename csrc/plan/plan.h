@@ -39,6 +39,8 @@ typedef struct rc_plan_spec {
     bool input_gradient; /* TRAIN: gradient of the images, too */
     bool in_step;        /* LOSS: weights' gradients are this step's alone and lie in the arena, where
                             activations that backward has done with make room for them */
+    bool updates;        /* in_step: a weight is updated as soon as nothing reads it any more and its
+                            gradient is whole, which then makes room for others */
     rc_value source; /* EXPLAIN: where the gradient starts: a value or RC_EVERY */
     rc_value map;    /* LOOK, EXPLAIN: a value, RC_NONE (Grad-CAM's default) or RC_EVERY */
 } rc_plan_spec;
@@ -78,6 +80,7 @@ typedef enum rc_pass {
     RC_PASS_BACKWARD,
     RC_PASS_SEED,  /* the gradient of the total loss: 1 */
     RC_PASS_COMMIT,
+    RC_PASS_UPDATE, /* of the weight state[0] by its gradient dy, which the optimiser does */
 } rc_pass;
 
 /* How a convolution pass runs. */
@@ -167,6 +170,7 @@ struct rc_model {
     rc_value *heads;  /* logits that an identity loss reads, in the order of outputs */
     int32_t n_heads;
     bool profile;     /* time every step */
+    rc_optimizer *updating;  /* within train_step, where the plan updates */
     const rc_plan *stepping; /* within train_step, after backward: where gradients are */
     rc_plan *ran;     /* the plan whose outputs may be read */
     bool can_backward;

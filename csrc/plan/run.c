@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "plan/device.h"
+#include "train/optim.h"
 
 #define POLL_SECONDS 0.05
 
@@ -161,7 +162,11 @@ rc_run_steps(rc_model *m, rc_plan *p, int32_t from, int32_t to, const rc_poll *p
         rc_step *s = &p->steps[i];
         double start = m->profile ? rc_seconds() : 0;
         double cpu_start = m->profile ? rc_cpu_seconds() : 0;
-        s->run(&s->call);
+        if (s->pass == RC_PASS_UPDATE) {
+            rc_optimizer_update(m->updating, s->state[0].index);
+        } else {
+            s->run(&s->call);
+        }
         if (m->profile) {
             s->seconds += rc_seconds() - start;
             s->cpu_seconds += rc_cpu_seconds() - cpu_start;

@@ -1,7 +1,8 @@
 /* Training: forward to the named outputs, backward from them, loss, and whole steps.
  *
- * A step changes the model only in its last calls (running statistics, then the update), so that
- * one that is stopped in between leaves no trace. */
+ * One that is stopped leaves no trace. So a training step listens until something changes: the first
+ * update of a weight, which comes as soon as backward has done with it. What clips needs all gradients
+ * before that, and listens until the end of backward. Running statistics move last. */
 #include <string.h>
 
 #include "graph/labels.h"
@@ -218,10 +219,11 @@ await_parts(const rc_model *m, const rc_plan *p, double *parts, rc_error *err)
 }
 
 /* Forward, losses, backward. Nothing of the model has changed yet but its gradients, and those not
- * in_step: there they are the plan's. On a device the parts are await_parts'. */
+ * of a step (of `optimizer`, or NULL), which are the plan's; unless the plan updates, too. On a device
+ * the parts are await_parts'. */
 static rc_status
 forward_backward(rc_model *m, const rc_images *images, const int64_t *labels,
-                 const int64_t *planes, bool in_step, rc_plan **out, double *parts,
+                 const int64_t *planes, rc_optimizer *optimizer, rc_plan **out, double *parts,
                  const rc_poll *poll, rc_error *err)
 {
     RC_TRY(rc_check_images(m, images, false, err));
@@ -229,7 +231,8 @@ forward_backward(rc_model *m, const rc_images *images, const int64_t *labels,
     rc_plan_spec spec = {.kind = RC_PLAN_LOSS,
                          .n = images->n,
                          .given_planes = planes != NULL,
-                         .in_step = in_step};
+                         .in_step = optimizer != NULL,
+                         .updates = optimizer && !m->on && !rc_optimizer_clips(optimizer)};
     rc_plan *p = NULL;
     RC_TRY(rc_prepare(m, &spec, images, planes, &p, err));
     memcpy(rc_plan_host(p, p->labels_buffer), labels, (size_t)images->n * sizeof *labels);
@@ -243,8 +246,36 @@ forward_backward(rc_model *m, const rc_images *images, const int64_t *labels,
         read_parts(m, p, parts);
     }
     *out = p;
-    return in_step ? rc_run_steps(m, p, p->n_forward, p->n_backward, poll, err)
-                   : accumulate(m, p, poll, err);
+    if (!spec.updates) {
+        return optimizer ? rc_run_steps(m, p, p->n_forward, p->n_backward, poll, err)
+                         : accumulate(m, p, poll, err);
+    }
+    if (poll && poll->stop && poll->stop(poll->context)) {
+        return RC_INTERRUPTED;
+    }
+    m->stepping = p;
+    m->updating = optimizer;
+    rc_optimizer_begin(optimizer);
+    rc_status status = rc_run_steps(m, p, p->n_forward, p->n_backward, NULL, err);
+    m->updating = NULL;
+    m->stepping = NULL;
+    return status;
+}
+
+/* What is left of a step after backward, if the plan has not updated the weights: that. */
+static rc_status
+update(rc_model *m, rc_plan *p, rc_optimizer *optimizer, const rc_poll *poll, rc_error *err)
+{
+    if (p->spec.updates) {
+        return RC_OK;
+    }
+    if (poll && poll->stop && poll->stop(poll->context)) {
+        return RC_INTERRUPTED; /* the last moment at which nothing has changed */
+    }
+    m->stepping = p;
+    rc_status status = rc_optimizer_step(optimizer, err);
+    m->stepping = NULL;
+    return status;
 }
 
 rc_status
@@ -254,7 +285,7 @@ rc_model_loss(rc_model *m, const rc_images *images, const int64_t *labels, const
     rc_plan *p = NULL;
     rc_model_lock(m);
     rc_status status =
-        forward_backward(m, images, labels, planes, false, &p, parts, poll, err);
+        forward_backward(m, images, labels, planes, NULL, &p, parts, poll, err);
     status = status == RC_OK ? commit(m, p, err) : status;
     status = status == RC_OK ? await_parts(m, p, parts, err) : status;
     rc_model_unlock(m);
@@ -268,20 +299,14 @@ rc_model_train_step(rc_model *m, const rc_images *images, const int64_t *labels,
 {
     rc_plan *p = NULL;
     rc_model_lock(m);
-    rc_status status = ema ? rc_ema_check(ema, m, err) : RC_OK;
+    rc_status status = rc_optimizer_check(optimizer, err);
+    status = status == RC_OK && ema ? rc_ema_check(ema, m, err) : status;
     if (status != RC_OK) {
         rc_model_unlock(m);
         return status;
     }
-    status = forward_backward(m, images, labels, planes, true, &p, parts, poll, err);
-    if (status == RC_OK && poll && poll->stop && poll->stop(poll->context)) {
-        status = RC_INTERRUPTED; /* the last moment at which nothing has changed */
-    }
-    if (status == RC_OK) {
-        m->stepping = p;
-        status = rc_optimizer_step(optimizer, err);
-        m->stepping = NULL;
-    }
+    status = forward_backward(m, images, labels, planes, optimizer, &p, parts, poll, err);
+    status = status == RC_OK ? update(m, p, optimizer, poll, err) : status;
     status = status == RC_OK ? commit(m, p, err) : status;
     if (status == RC_OK && ema) {
         status = rc_ema_update(ema, err);

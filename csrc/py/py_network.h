@@ -239,7 +239,8 @@ rc_py_real(const rc_model_info *info)
       "Bytes that a run of this batch size holds, worked out before anything runs: a dict of\n"  \
       "weights, gradients, activations, workspace, packed, optimizer and total. optimizer:\n"    \
       "'adam', 'adamw', 'sgd' (with momentum) or None, the page's. In train_step gradients lie\n" \
-      "where activations were: they count there, and gradients is 0 for networks with losses.\n" \
+      "where activations were, each until its weight is updated: they count there, and gradients\n" \
+      "is 0 for networks with losses. With clip_norm a step holds all of them at once, and more.\n" \
       "ValueError: a batch below 1, another optimizer.")
 
 #define RC_PY_DECLARE_KEYWORDS(name) \

@@ -119,9 +119,11 @@ build(rc_optimizer *o, const rc_optimizer_group *groups, rc_error *err)
     int64_t n = 0;
     for (int i = 0; i < o->n_states; i++) {
         int64_t count = o->sets[i].trained ? rc_shape_count(&o->views[i].shape) : 0;
+        o->sets[i].first_piece = n;
         for (int64_t from = 0; from < count; from += PIECE) {
             o->pieces[n++] = (piece){i, from, count - from < PIECE ? count - from : PIECE};
         }
+        o->sets[i].n_pieces = n - o->sets[i].first_piece;
     }
     RC_TRY(rc_optimizer_join(o, err));
     return assign_groups(o, err);
@@ -213,12 +215,18 @@ rule_of(const rc_optimizer *o, const slot_set *set, double clip)
     return u;
 }
 
+typedef struct work {
+    const rc_optimizer *o;
+    int64_t first; /* piece */
+} work;
+
 static void
 update_piece(void *context, int64_t i, int worker)
 {
     (void)worker;
-    rc_optimizer *o = context;
-    const piece *p = &o->pieces[i];
+    const work *w = context;
+    const rc_optimizer *o = w->o;
+    const piece *p = &o->pieces[w->first + i];
     const rc_state_view *view = &o->views[p->state];
     const rc_update *u = &o->rules[p->state];
     if (!view->gradient || view->frozen) {
@@ -273,13 +281,15 @@ clipping(rc_optimizer *o)
     return scale < 1 || isnan(scale) ? scale : 1;
 }
 
-rc_status
-rc_optimizer_step(rc_optimizer *o, rc_error *err)
+bool
+rc_optimizer_clips(const rc_optimizer *o)
 {
-    if (!rc_model_has_gradients(o->model)) {
-        return rc_fail(err, RC_ARGUMENT,
-                       "step: there are no gradients; call loss or backward first");
-    }
+    return o->config.clip_norm > 0;
+}
+
+rc_status
+rc_optimizer_check(const rc_optimizer *o, rc_error *err)
+{
     const char *problem = config_problem(&o->config);
     if (problem) {
         return rc_fail(err, RC_ARGUMENT, "%s", problem);
@@ -288,26 +298,50 @@ rc_optimizer_step(rc_optimizer *o, rc_error *err)
         return rc_fail(err, RC_ARGUMENT,
                        "momentum: cannot change between zero and not zero after the start");
     }
+    return RC_OK;
+}
+
+void
+rc_optimizer_begin(rc_optimizer *o)
+{
+    for (int i = 0; i < o->n_states; i++) {
+        rc_model_state(o->model, i, &o->views[i]);
+    }
+    double clip = rc_model_device(o->model) >= 0 ? 1 : clipping(o); /* a device clips on its own */
+    o->t++;
+    for (int i = 0; i < o->n_states; i++) {
+        o->sets[i].skipped += o->views[i].frozen && o->sets[i].trained;
+        o->rules[i] = rule_of(o, &o->sets[i], clip);
+    }
+}
+
+void
+rc_optimizer_update(rc_optimizer *o, int state)
+{
+    work w = {o, o->sets[state].first_piece};
+    rc_parallel(o->sets[state].n_pieces, rc_model_get_info(o->model)->threads, update_piece, &w);
+}
+
+rc_status
+rc_optimizer_step(rc_optimizer *o, rc_error *err)
+{
+    if (!rc_model_has_gradients(o->model)) {
+        return rc_fail(err, RC_ARGUMENT,
+                       "step: there are no gradients; call loss or backward first");
+    }
+    RC_TRY(rc_optimizer_check(o, err));
     if (o->config.clip_norm > 0 && !o->squares) {
         o->squares = rc_alloc_zero(o->n_pieces, sizeof *o->squares);
         if (!o->squares) {
             return rc_fail(err, RC_MEMORY, "optimizer: out of memory");
         }
     }
-    o->t++;
-    for (int i = 0; i < o->n_states; i++) {
-        rc_model_state(o->model, i, &o->views[i]);
-        o->sets[i].skipped += o->views[i].frozen && o->sets[i].trained;
-    }
-    bool there = rc_model_device(o->model) >= 0; /* clips on its own */
-    double clip = there ? 1 : clipping(o);
-    for (int i = 0; i < o->n_states; i++) {
-        o->rules[i] = rule_of(o, &o->sets[i], clip);
-    }
-    if (there) {
+    rc_optimizer_begin(o);
+    if (rc_model_device(o->model) >= 0) {
         return rc_optimizer_device_step(o, err);
     }
-    rc_parallel(o->n_pieces, rc_model_get_info(o->model)->threads, update_piece, o);
+    work all = {o, 0};
+    rc_parallel(o->n_pieces, rc_model_get_info(o->model)->threads, update_piece, &all);
     rc_model_touch(o->model);
     return RC_OK;
 }

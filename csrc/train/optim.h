@@ -40,6 +40,13 @@ rc_optimizer_config *rc_optimizer_settings(rc_optimizer *o); /* lr and the like 
  * does, bindings call rc_model_lock). Without gradients: RC_ARGUMENT. */
 rc_status rc_optimizer_step(rc_optimizer *o, rc_error *err);
 
+/* Its parts, for a plan that updates one weight after the other and does not clip: what may fail;
+ * the beginning, when gradients have their places; one entry. */
+rc_status rc_optimizer_check(const rc_optimizer *o, rc_error *err);
+bool rc_optimizer_clips(const rc_optimizer *o);
+void rc_optimizer_begin(rc_optimizer *o);
+void rc_optimizer_update(rc_optimizer *o, int state);
+
 /* Checkpoints: t, and for state entry i its arrays (0 momentum or m, 1 v), NULL where none. Read
  * after rc_model_fetch; once they are written, set t. */
 int64_t rc_optimizer_get_t(const rc_optimizer *o);

@@ -12,6 +12,7 @@ typedef struct slot_set { /* of one state entry */
     bool trained;
     bool center;
     int64_t skipped;      /* steps for which it was frozen */
+    int64_t first_piece, n_pieces;
 } slot_set;
 
 typedef struct piece {

@@ -37,6 +37,29 @@ def test_forecast_is_what_is_allocated(system):
     del o
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_updates_within_backward_are_those_after_it(system):
+    """train_step updates weights one by one, as soon as backward has done with each: to the bits of
+    loss and step, and of a step that clips nothing, but has to look at all gradients first."""
+    size = (96, 64)
+    x = np.random.default_rng(0).standard_normal((4, 3, *size), np.float32)
+    results = []
+    for kind in "step", "clip", "parts":
+        m = getattr(reidc, system)(10, **{**SMALL, "width_multiplier": 0.125})
+        o = reidc.Adam(m, 1e-3, clip_norm=1e9 if kind == "clip" else None)
+        for _ in range(2):
+            if kind == "parts":
+                m.zero_grad()
+                m.loss(x, np.arange(4) // 2)
+                o.step()
+            else:
+                m.train_step(x, np.arange(4) // 2, o)
+        results.append({**m.state_dict(), **o.state_dict()["state"]})
+    for other in results[1:]:
+        assert results[0].keys() == other.keys()
+        assert all(np.array_equal(results[0][k], other[k]) for k in other)
+
+
 RESIDENT = """
 import sys
 import numpy as np
