@@ -10,6 +10,7 @@
 
 #include "base/act.h"
 #include "base/base.h"
+#include "base/element.h"
 
 typedef struct rc_conv_shape {
     int64_t n, h, w, c, oh, ow, k;
@@ -19,7 +20,7 @@ typedef struct rc_conv_shape {
 /* What happens to y before it is written: y = act(conv + bias[k] + residual). */
 typedef struct rc_epilogue {
     const float *bias;     /* (k) or NULL */
-    const float *residual; /* like y, or NULL */
+    const void *residual;  /* like y, or NULL */
     rc_act act;            /* NONE, RELU or LEAKY_RELU */
     float slope;           /* of LEAKY_RELU */
 } rc_epilogue;
@@ -28,6 +29,8 @@ typedef struct rc_epilogue {
  * shape; the plain C operation (csrc/ops/conv2d.c) is the last resort and the reference. */
 typedef struct rc_conv_kernel {
     const char *name; /* as rc_f32_conv2d_fwd_14x32__avx512 */
+    rc_element element; /* of x, y, the residual and their gradients: RC_REAL (float) or RC_BF16;
+                           weights as users see them, their gradients and biases are float */
     /* NULL if this kernel can run the shape, else the reason in a few words. */
     const char *(*refuse)(const rc_conv_shape *s);
     /* Sizes in floats. scratch is per call (not kept), for `threads` threads. */
@@ -41,14 +44,14 @@ typedef struct rc_conv_kernel {
      * bwd_x: dx (+)= conv^T(dy, w);               a = dy, b = packed w, out = dx
      * bwd_w: dw (+)= sum over positions of dy, x; a = dy, b = x,        out = dw (k,c/groups,kh,kw)
      * add: false assigns, true adds to what is there (fwd: always false). epilogue NULL: none. */
-    void (*run)(const rc_conv_shape *s, const float *a, const float *b, const rc_epilogue *e,
-                bool add, float *out, float *scratch, int threads);
+    void (*run)(const rc_conv_shape *s, const void *a, const void *b, const rc_epilogue *e,
+                bool add, void *out, float *scratch, int threads);
 } rc_conv_kernel;
 
 /* Lists for the instruction set in use, best first, NULL at the end. */
-const rc_conv_kernel *const *rc_conv_fwd_kernels(void);
-const rc_conv_kernel *const *rc_conv_bwd_x_kernels(void);
-const rc_conv_kernel *const *rc_conv_bwd_w_kernels(void);
+const rc_conv_kernel *const *rc_conv_fwd_kernels(rc_element element);
+const rc_conv_kernel *const *rc_conv_bwd_x_kernels(rc_element element);
+const rc_conv_kernel *const *rc_conv_bwd_w_kernels(rc_element element);
 
 /* batch independent products C_b (+)= op(A_b)·op(B_b); op(A) is m×k, op(B) k×n, row-major with
  * leading dimensions; a stride of 0 shares a factor. Epilogue: bias per column (n), act. */

@@ -32,6 +32,8 @@ LISTS(avx512, 14x32)
 SET(avx512)
 #endif
 
+static const rc_conv_kernel *const none[] = {NULL};
+
 static const kernel_set *
 in_use(void)
 {
@@ -48,21 +50,21 @@ in_use(void)
 }
 
 const rc_conv_kernel *const *
-rc_conv_fwd_kernels(void)
+rc_conv_fwd_kernels(rc_element element)
 {
-    return in_use()->fwd;
+    return element == RC_REAL ? in_use()->fwd : none;
 }
 
 const rc_conv_kernel *const *
-rc_conv_bwd_x_kernels(void)
+rc_conv_bwd_x_kernels(rc_element element)
 {
-    return in_use()->bwd_x;
+    return element == RC_REAL ? in_use()->bwd_x : none;
 }
 
 const rc_conv_kernel *const *
-rc_conv_bwd_w_kernels(void)
+rc_conv_bwd_w_kernels(rc_element element)
 {
-    return in_use()->bwd_w;
+    return element == RC_REAL ? in_use()->bwd_w : none;
 }
 
 int64_t

@@ -6,11 +6,15 @@
 #ifndef RC_FAST_H
 #define RC_FAST_H
 
+#include "base/element.h"
 #include "graph/op.h"
 
 typedef struct rc_fast_kernel {
     const char *name; /* as rc_f32_batch_norm__avx512 */
     rc_op_id op;
+    /* Of its inputs and its result of rank 3 and more (and of their gradients); states and values of
+     * lower rank are float whatever this is. */
+    rc_element element;
     /* NULL if it can run these shapes, else the reason in a few words. NULL pointer: always. */
     const char *(*refuse)(const rc_attrs *a, int n_in, const rc_shape *xs, const rc_shape *y);
     /* Bytes of call->tmp; NULL: none. */
@@ -20,7 +24,7 @@ typedef struct rc_fast_kernel {
 } rc_fast_kernel;
 
 /* The best kernel for the instruction set in use, or NULL (cpu/fast_table.c). */
-const rc_fast_kernel *rc_fast_find(rc_op_id op, const rc_attrs *a, int n_in,
+const rc_fast_kernel *rc_fast_find(rc_element element, rc_op_id op, const rc_attrs *a, int n_in,
                                    const rc_shape *xs, const rc_shape *y);
 
 /* For csrc/cpu/kernels/simd/<op>.c: one source of plain loops, built once per instruction set

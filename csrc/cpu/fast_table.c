@@ -5,6 +5,7 @@
  * only go into its list alone, before the others. */
 #include "cpu/fast.h"
 
+#include "cpu/cast.h"
 #include "cpu/linear.h"
 #include "cpu/products.h"
 
@@ -33,6 +34,7 @@
 #define DECLARE_GENERIC(name) extern const rc_fast_kernel name##__generic;
 #define ENTRY_GENERIC(name) &name##__generic,
 SIMD_KERNELS(DECLARE_GENERIC)
+extern const rc_cast_kernels rc_casts__generic;
 static const rc_fast_kernel *const generic_kernels[] = {SIMD_KERNELS(ENTRY_GENERIC) NULL};
 
 #if defined(__x86_64__)
@@ -42,6 +44,7 @@ static const rc_fast_kernel *const generic_kernels[] = {SIMD_KERNELS(ENTRY_GENER
 #define ENTRY_AVX512(name) &name##__avx512,
 SIMD_KERNELS(DECLARE_AVX2)
 SIMD_KERNELS(DECLARE_AVX512)
+extern const rc_cast_kernels rc_casts__avx2, rc_casts__avx512;
 static const rc_fast_kernel *const avx2_kernels[] = {SIMD_KERNELS(ENTRY_AVX2) NULL};
 static const rc_fast_kernel *const avx512_kernels[] = {SIMD_KERNELS(ENTRY_AVX512) NULL};
 #endif
@@ -71,11 +74,12 @@ static const rc_fast_kernel *const any_kernels[] = {
 };
 
 static const rc_fast_kernel *
-find_in(const rc_fast_kernel *const *list, rc_op_id op, const rc_attrs *a, int n_in,
-        const rc_shape *xs, const rc_shape *y)
+find_in(const rc_fast_kernel *const *list, rc_element element, rc_op_id op, const rc_attrs *a,
+        int n_in, const rc_shape *xs, const rc_shape *y)
 {
     for (; *list; list++) {
-        if ((*list)->op == op && (!(*list)->refuse || !(*list)->refuse(a, n_in, xs, y))) {
+        if ((*list)->op == op && (*list)->element == element
+            && (!(*list)->refuse || !(*list)->refuse(a, n_in, xs, y))) {
             return *list;
         }
     }
@@ -83,8 +87,24 @@ find_in(const rc_fast_kernel *const *list, rc_op_id op, const rc_attrs *a, int n
 }
 
 const rc_fast_kernel *
-rc_fast_find(rc_op_id op, const rc_attrs *a, int n_in, const rc_shape *xs, const rc_shape *y)
+rc_fast_find(rc_element element, rc_op_id op, const rc_attrs *a, int n_in, const rc_shape *xs,
+             const rc_shape *y)
 {
-    const rc_fast_kernel *found = find_in(kernels_in_use(), op, a, n_in, xs, y);
-    return found ? found : find_in(any_kernels, op, a, n_in, xs, y);
+    const rc_fast_kernel *found = find_in(kernels_in_use(), element, op, a, n_in, xs, y);
+    return found ? found : find_in(any_kernels, element, op, a, n_in, xs, y);
+}
+
+const rc_cast_kernels *
+rc_cast_get(void)
+{
+#if defined(__x86_64__)
+    rc_isa isa = rc_isa_get();
+    if (isa >= RC_ISA_AVX512) {
+        return &rc_casts__avx512;
+    }
+    if (isa >= RC_ISA_AVX2) {
+        return &rc_casts__avx2;
+    }
+#endif
+    return &rc_casts__generic;
 }

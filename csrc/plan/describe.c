@@ -103,7 +103,7 @@ static const char *
 pass_name(rc_pass pass)
 {
     static const char *const names[] = {"pack", "forward", "again", "backward", "seed", "commit",
-                                        "update"};
+                                        "update", "cast"};
     return names[pass];
 }
 
@@ -127,6 +127,22 @@ unit_name(const rc_model *m, const rc_unit *u, char out[RC_NAME])
     snprintf(out, RC_NAME, "%s", g->values[u->node.out].name);
 }
 
+/* Of which element a step's result is. */
+static const char *
+element_name(const rc_model *m, const rc_plan *p, const rc_step *s)
+{
+    rc_element element = RC_REAL;
+    if (s->pass == RC_PASS_CAST) {
+        element = s->element;
+    } else if (s->pass == RC_PASS_FORWARD || s->pass == RC_PASS_AGAIN) {
+        element = p->forward[s->unit].y;
+    } else if (s->pass == RC_PASS_BACKWARD) {
+        element = p->backward[s->unit].y;
+    }
+    return element == RC_BF16 ? "bf16" : element == RC_INT64 ? "i64"
+           : m->info.is_double ? "f64" : "f32";
+}
+
 static bool
 describe_step(const rc_model *m, const rc_plan *p, int32_t i, text *t)
 {
@@ -145,6 +161,11 @@ describe_step(const rc_model *m, const rc_plan *p, int32_t i, text *t)
             macs = rules->macs(&u->node.attrs, s->call.xs, &s->call.ys, false);
         }
     }
+    if (s->pass == RC_PASS_CAST) {
+        op = "cast";
+        rc_shape_text(&s->call.ys, shape);
+        (void)rc_graph_value_name(m->graph, s->value, name);
+    }
     if (s->y.kind == RC_REF_BUFFER) {
         bytes = p->buffers[s->y.index].bytes;
     }
@@ -159,9 +180,9 @@ describe_step(const rc_model *m, const rc_plan *p, int32_t i, text *t)
         snprintf(time, sizeof time, " %9.3f ms %9.3f ms cpu %7.1f GFLOP/s", seconds * 1e3,
                  cpu * 1e3, 2e-9 * macs / seconds);
     }
-    return append(t, "%4d %-8s %-14s %-34s %-20s %10.2f MiB %10.1f MMAC  %-36s%s\n", (int)i,
-                  pass_name(s->pass), op, name, shape, (double)bytes / 1048576, macs / 1e6,
-                  s->kernel, time);
+    return append(t, "%4d %-8s %-14s %-34s %-20s %-4s %10.2f MiB %10.1f MMAC  %-36s%s\n", (int)i,
+                  pass_name(s->pass), op, name, shape, element_name(m, p, s),
+                  (double)bytes / 1048576, macs / 1e6, s->kernel, time);
 }
 
 /* What buffer b holds: the first step that writes it, and as what. */

@@ -146,7 +146,7 @@ can_fold(const fusion *f, const rc_unit *conv)
     const rc_shape *shapes = f->p->shapes;
     rc_shape xs[2] = {shapes[conv->node.in[0]], shapes[conv->node.in[1]]};
     rc_conv_shape s = rc_conv_shape_of(&conv->node.attrs, xs, &shapes[conv->node.out]);
-    const rc_conv_kernel *kernel = rc_select_conv(rc_conv_fwd_kernels(), &s);
+    const rc_conv_kernel *kernel = rc_select_conv(rc_conv_fwd_kernels(RC_REAL), &s);
     return kernel && kernel->packed_size(&s) > 0;
 }
 

@@ -29,11 +29,16 @@ rc_plan_buffer(rc_plan *p, int64_t bytes, int32_t first)
 }
 
 static int64_t
+bytes_as(const rc_facts *f, rc_value v, rc_element element)
+{
+    return rc_shape_count(&f->p->shapes[v])
+           * (int64_t)rc_element_size(element, f->m->real_size);
+}
+
+static int64_t
 value_bytes(const rc_facts *f, rc_value v)
 {
-    bool is_int = f->m->graph->values[v].is_int;
-    return rc_shape_count(&f->p->shapes[v])
-           * (int64_t)(is_int ? sizeof(int64_t) : f->m->real_size);
+    return bytes_as(f, v, f->p->elements[v]);
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */
@@ -91,14 +96,44 @@ new_buffer(rc_plan *p, int64_t bytes, int32_t *out, rc_error *err)
     return *out < 0 ? no_memory(err) : RC_OK;
 }
 
-/* An operation that only passes its input on: y is the same memory. */
-static bool
-passes_on(const rc_facts *f, const rc_unit *u)
+/* ---- elements: copies of values as a kernel takes them --------------------------------------- */
+
+static int32_t *
+copy_of(const rc_facts *f, rc_value v, rc_element element)
 {
-    return u->node.op == RC_OP_view || u->node.op == RC_OP_stop_gradient
-           || (!rc_plan_trains(f->p)
-               && (u->node.op == RC_OP_dropout || u->node.op == RC_OP_drop_block
-                   || u->node.op == RC_OP_batch_drop_block));
+    return &f->p->copies[(int64_t)element * f->m->graph->n_values + v];
+}
+
+static void
+forget_copies(const rc_facts *f)
+{
+    memset(f->p->copies, 0xff,
+           (size_t)f->m->graph->n_values * RC_ELEMENTS * sizeof *f->p->copies);
+}
+
+/* A new buffer for what is at x, like value v, as another element. */
+static rc_status
+cast_to(rc_facts *f, rc_value v, rc_ref x, rc_element to, int32_t *buffer, rc_error *err)
+{
+    RC_TRY(new_buffer(f->p, bytes_as(f, v, to), buffer, err));
+    rc_step step = rc_cast_step(f->m, f->p, v, x, to, (rc_ref){RC_REF_BUFFER, *buffer}, false);
+    return rc_plan_add_step(f->p, &step, err);
+}
+
+/* Where v's data is as this element; cast before, unless another reader has asked already. */
+static rc_status
+data_as(rc_facts *f, rc_value v, rc_element element, rc_ref *ref, rc_error *err)
+{
+    *ref = data_ref(f, v);
+    if (ref->kind != RC_REF_BUFFER || f->p->elements[v] == element) {
+        return RC_OK;
+    }
+    int32_t *copy = copy_of(f, v, element);
+    if (*copy < 0) {
+        RC_TRY(cast_to(f, v, *ref, element, copy, err));
+    }
+    ref->index = *copy;
+    return RC_OK;
 }
 
 static rc_status
@@ -108,20 +143,26 @@ lower_forward(rc_facts *f, int32_t u, rc_pass pass, rc_error *err)
     const rc_unit *unit = &p->units[u];
     const rc_op *op = rc_unit_rules(unit);
     rc_value out = unit->node.out;
-    if (passes_on(f, unit) && f->m->graph->values[unit->node.in[0]].kind == RC_VALUE_COMPUTED) {
-        p->value_buffer[out] = p->value_buffer[unit->node.in[0]];
+    const rc_signature *takes = &p->forward[u];
+    if (rc_unit_passes_on(f->m->graph, p, unit)) {
+        rc_value in = unit->node.in[0];
+        p->value_buffer[out] = p->value_buffer[in];
+        if (p->elements[in] != p->elements[out]) {
+            *copy_of(f, out, p->elements[in]) = p->value_buffer[in];
+            return cast_to(f, out, data_ref(f, in), p->elements[out], &p->value_buffer[out], err);
+        }
         return RC_OK;
     }
     rc_step step = new_step(f, u, pass);
     for (int k = 0; k < unit->node.n_in; k++) {
         if (unit->node.in[k] != RC_NONE) {
-            step.x[k] = data_ref(f, unit->node.in[k]);
+            RC_TRY(data_as(f, unit->node.in[k], takes->x[k], &step.x[k], err));
         }
     }
-    int32_t y;
-    RC_TRY(new_buffer(p, value_bytes(f, out), &y, err));
-    p->value_buffer[out] = y;
-    step.y = (rc_ref){RC_REF_BUFFER, y};
+    bool at_home = takes->y == p->elements[out];
+    int32_t *y = at_home ? &p->value_buffer[out] : copy_of(f, out, takes->y);
+    RC_TRY(new_buffer(p, bytes_as(f, out, takes->y), y, err));
+    step.y = (rc_ref){RC_REF_BUFFER, *y};
     if (pass == RC_PASS_FORWARD && op->ws_size && (rc_plan_trains(p) || f->backward[u])) {
         int64_t bytes = op->ws_size(&unit->node.attrs, rc_unit_shapes(p, u), &p->shapes[out],
                                     f->m->real_size);
@@ -136,7 +177,9 @@ lower_forward(rc_facts *f, int32_t u, rc_pass pass, rc_error *err)
             }
         }
     }
-    return rc_select_forward(f->m, p, step, err);
+    RC_TRY(rc_select_forward(f->m, p, step, err));
+    return at_home ? RC_OK
+                   : cast_to(f, out, step.y, p->elements[out], &p->value_buffer[out], err);
 }
 
 /* Make v's data available in backward. */
@@ -153,9 +196,11 @@ at_hand(rc_facts *f, rc_value v, rc_error *err)
     return lower_forward(f, f->producer[v], RC_PASS_AGAIN, err);
 }
 
-/* Where the gradient of input k goes, and whether it is added to what is there. */
+/* Where the gradient of input k goes, and whether it is added to what is there. Is the kernel's
+ * element not the value's, it goes to a place of its own first (gradient_cast). */
 static rc_status
-gradient_target(rc_facts *f, const rc_unit *unit, int k, rc_step *step, rc_error *err)
+gradient_target(rc_facts *f, const rc_unit *unit, int k, rc_element element, rc_step *step,
+                rc_error *err)
 {
     rc_value v = unit->node.in[k];
     const rc_value_info *info = &f->m->graph->values[v];
@@ -173,13 +218,37 @@ gradient_target(rc_facts *f, const rc_unit *unit, int k, rc_step *step, rc_error
         step->call.add[k] = true;
         return RC_OK;
     }
-    int32_t *buffer = &f->p->gradient_buffer[v];
+    int32_t *buffer = &f->p->gradient_buffer[v], own;
+    if (element != f->p->elements[v]) {
+        RC_TRY(new_buffer(f->p, bytes_as(f, v, element), &own, err));
+        step->dx[k] = (rc_ref){RC_REF_BUFFER, own};
+        return RC_OK;
+    }
     step->call.add[k] = *buffer >= 0;
     if (*buffer < 0) {
         RC_TRY(new_buffer(f->p, value_bytes(f, v), buffer, err));
     }
     step->dx[k] = (rc_ref){RC_REF_BUFFER, *buffer};
     return RC_OK;
+}
+
+/* After the step: a gradient of another element than its value's, put where it belongs. */
+static rc_status
+gradient_cast(rc_facts *f, const rc_unit *unit, int k, rc_element element, rc_ref from,
+              rc_error *err)
+{
+    rc_value v = unit->node.in[k];
+    rc_plan *p = f->p;
+    if (f->m->graph->values[v].kind == RC_VALUE_STATE || element == p->elements[v]) {
+        return RC_OK;
+    }
+    bool add = p->gradient_buffer[v] >= 0;
+    if (!add) {
+        return cast_to(f, v, from, p->elements[v], &p->gradient_buffer[v], err);
+    }
+    rc_ref to = {RC_REF_BUFFER, p->gradient_buffer[v]};
+    rc_step step = rc_cast_step(f->m, p, v, from, p->elements[v], to, true);
+    return rc_plan_add_step(p, &step, err);
 }
 
 static rc_status
@@ -189,9 +258,11 @@ lower_backward(rc_facts *f, int32_t u, rc_error *err)
     const rc_unit *unit = &p->units[u];
     uint32_t wanted = rc_wanted_inputs(f, unit);
     uint32_t reads = rc_reads_of(f, u, wanted);
+    const rc_signature *takes = &p->backward[u];
     rc_value out = unit->node.out;
     if (unit->node.op == RC_OP_view && p->gradient_buffer[unit->node.in[0]] < 0
-        && f->producer[unit->node.in[0]] >= 0) {
+        && f->producer[unit->node.in[0]] >= 0
+        && p->elements[unit->node.in[0]] == p->elements[out]) {
         p->gradient_buffer[unit->node.in[0]] = p->gradient_buffer[out];
         return RC_OK;
     }
@@ -206,22 +277,33 @@ lower_backward(rc_facts *f, int32_t u, rc_error *err)
     rc_step step = new_step(f, u, RC_PASS_BACKWARD);
     for (int k = 0; k < unit->node.n_in; k++) {
         if ((reads >> k & 1) && unit->node.in[k] != RC_NONE) {
-            step.x[k] = data_ref(f, unit->node.in[k]);
-        }
-        if (wanted >> k & 1) {
-            RC_TRY(gradient_target(f, unit, k, &step, err));
+            RC_TRY(data_as(f, unit->node.in[k], takes->x[k], &step.x[k], err));
         }
     }
     if (reads & RC_READS_Y) {
-        step.y = data_ref(f, out);
+        RC_TRY(data_as(f, out, takes->y, &step.y, err));
     }
     step.dy = (rc_ref){RC_REF_BUFFER, p->gradient_buffer[out]};
+    if (takes->y != p->elements[out]) {
+        RC_TRY(cast_to(f, out, step.dy, takes->y, &step.dy.index, err));
+    }
+    for (int k = 0; k < unit->node.n_in; k++) {
+        if (wanted >> k & 1) {
+            RC_TRY(gradient_target(f, unit, k, takes->x[k], &step, err));
+        }
+    }
     for (int32_t s = 0; s < p->n_forward; s++) {
         if (p->steps[s].unit == u && p->steps[s].pass == RC_PASS_FORWARD) {
             step.ws = p->steps[s].ws;
         }
     }
-    return rc_select_backward(f->m, p, step, err);
+    RC_TRY(rc_select_backward(f->m, p, step, err));
+    for (int k = 0; k < unit->node.n_in; k++) {
+        if (wanted >> k & 1) {
+            RC_TRY(gradient_cast(f, unit, k, takes->x[k], step.dx[k], err));
+        }
+    }
+    return RC_OK;
 }
 
 static void
@@ -453,6 +535,7 @@ lower(rc_facts *f, rc_error *err)
     for (rc_value v = 0; v < g->n_values; v++) {
         p->value_buffer[v] = p->gradient_buffer[v] = f->producer[v] = -1;
     }
+    forget_copies(f);
     for (int32_t i = 0; i < g->n_states; i++) {
         p->state_gradient[i] = -1;
     }
@@ -493,6 +576,7 @@ lower(rc_facts *f, rc_error *err)
             p->value_buffer[v] = -1; /* backward makes it again if it needs it */
         }
     }
+    forget_copies(f); /* made again where backward wants them: kept is the home alone */
     if (!rc_plan_forward_only(p)) {
         RC_TRY(lower_sources(f, err));
         for (int32_t u = p->n_units - 1; u >= 0; u--) {

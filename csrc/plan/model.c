@@ -28,6 +28,10 @@ rc_plan_free(rc_plan *p)
         rc_free(p->units);
         rc_free(p->shapes);
         rc_free(p->unit_xs);
+        rc_free(p->elements);
+        rc_free(p->forward);
+        rc_free(p->backward);
+        rc_free(p->copies);
         rc_free(p->steps);
         rc_free(p->buffers);
         rc_free(p->value_buffer);
@@ -75,6 +79,7 @@ rc_plan_new(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err)
     }
     if ((status = rc_graph_shapes(m->graph, spec->n, p->shapes, err)) != RC_OK
         || (status = rc_plan_fuse(m, p, err)) != RC_OK
+        || (status = rc_plan_types(m, p, err)) != RC_OK
         || (status = rc_plan_lower(m, p, err)) != RC_OK
         || (status = check_statistics(m, p, err)) != RC_OK
         || (status = rc_plan_place(p, err)) != RC_OK) {
@@ -303,6 +308,9 @@ read_settings(rc_model *m, const rc_setting *settings, int n, bool others, rc_er
         }
     }
     m->info.is_double = m->real_size == sizeof(double);
+    m->info.precision = m->info.is_double           ? "float64"
+                        : m->compute == RC_BF16 ? "bfloat16"
+                                                : "float32";
     return RC_OK;
 }
 

@@ -68,6 +68,7 @@ typedef struct rc_model_info {
     int optimizer_states;    /* values a weight that the page's optimiser keeps: Adam 2, SGD with
                                 momentum 1 */
     bool is_double;
+    const char *precision;   /* as the user says it */
     int threads;
 } rc_model_info;
 

@@ -1,6 +1,7 @@
 /* Plans, for the files of this folder: a graph lowered to a flat list of ready calls.
  *
  *     fuse.c     which nodes run, and which run as one (conv+BN+add+ReLU)
+ *     types.c    of which element every value is, and what every kernel takes
  *     lower.c    the list of steps: forward, backward, what is kept, what is computed again
  *     select.c   the kernel of every step
  *     memory.c   lifetimes -> offsets in one arena
@@ -54,6 +55,13 @@ typedef struct rc_unit {
     double norm_eps;
 } rc_unit;
 
+/* Of which elements a unit's kernel of one pass takes its inputs and gives its result; in backward
+ * gradients are of the same as what they belong to (types.c). */
+typedef struct rc_signature {
+    rc_element kernel; /* the one by which kernels are listed */
+    rc_element x[RC_MAX_IN], y;
+} rc_signature;
+
 /* Where a pointer of a call comes from; resolved once the arena has its place. */
 typedef enum rc_ref_kind {
     RC_REF_NONE,
@@ -81,6 +89,7 @@ typedef enum rc_pass {
     RC_PASS_SEED,  /* the gradient of the total loss: 1 */
     RC_PASS_COMMIT,
     RC_PASS_UPDATE, /* of the weight state[0] by its gradient dy, which the optimiser does */
+    RC_PASS_CAST,  /* a value as another element */
 } rc_pass;
 
 /* How a convolution pass runs. */
@@ -96,7 +105,9 @@ typedef struct rc_step {
     rc_kernel run;
     const char *kernel; /* its name */
     rc_pass pass;
-    int32_t unit;
+    int32_t unit;      /* -1: none */
+    rc_value value;    /* of a cast: like which value … */
+    rc_element element; /* … and as what */
     rc_ref x[RC_MAX_IN], dx[RC_MAX_IN], y, dy, ws, tmp, state[2];
     rc_conv_step conv;
     rc_device_kernel device; /* in the place of `run` on a device */
@@ -122,6 +133,8 @@ typedef struct rc_plan {
     int32_t n_units;
     rc_shape *shapes;     /* of all values of the graph, batch n */
     rc_shape *unit_xs;    /* input shapes, RC_MAX_IN per unit */
+    rc_element *elements; /* of all values of the graph */
+    rc_signature *forward, *backward; /* per unit */
     rc_step *steps;
     int32_t n_steps, cap_steps;
     int32_t n_forward, n_backward; /* steps [0, n_forward) run forward, up to n_backward backward,
@@ -129,6 +142,7 @@ typedef struct rc_plan {
     rc_buffer *buffers;
     int32_t n_buffers, cap_buffers;
     int32_t *value_buffer;    /* of each value's data (the last one it had), or -1 */
+    int32_t *copies;          /* … as another element, [RC_ELEMENTS][values of the graph], or -1 */
     int32_t *gradient_buffer; /* of each value's gradient, or -1 */
     int32_t *state_gradient;  /* in_step: of each state entry's gradient, or -1 */
     int32_t images_buffer, labels_buffer, planes_buffer;
@@ -158,6 +172,7 @@ struct rc_model {
     rc_graph *graph;
     char system[32];
     size_t real_size; /* 4 or 8 */
+    rc_element compute; /* of activations and products: RC_REAL or RC_BF16 */
     void **data;      /* per state entry */
     void **gradient;  /* per state entry; NULL for buffers, and all NULL before first use */
     bool has_gradients;
@@ -183,6 +198,13 @@ struct rc_model {
 
 /* fuse.c */
 rc_status rc_plan_fuse(const rc_model *m, rc_plan *p, rc_error *err);
+/* types.c: elements, forward and backward */
+rc_status rc_plan_types(const rc_model *m, rc_plan *p, rc_error *err);
+/* An operation that only passes its input on: y is the same memory. */
+bool rc_unit_passes_on(const rc_graph *g, const rc_plan *p, const rc_unit *u);
+/* A step that writes what is at x, like value v, as element `to` to y (add: to what is there). */
+rc_step rc_cast_step(const rc_model *m, const rc_plan *p, rc_value v, rc_ref x, rc_element to,
+                     rc_ref y, bool add);
 /* freeze.c: a batch norm that normalises with its running statistics in training, too, because
  * its weight and bias are frozen */
 bool rc_unit_is_still(const rc_model *m, const rc_unit *u);

@@ -255,13 +255,15 @@ rc_select_forward(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
     step.kernel = "reference";
     if (!is_double && u->node.op == RC_OP_conv2d) {
         rc_conv_shape shape = rc_conv_shape_of(a, step.call.xs, &step.call.ys);
-        const rc_conv_kernel *kernel = rc_select_conv(rc_conv_fwd_kernels(), &shape);
+        const rc_conv_kernel *kernel =
+            rc_select_conv(rc_conv_fwd_kernels(p->forward[step.unit].kernel), &shape);
         if (kernel) {
             return conv_forward_step(m, p, &step, kernel, err);
         }
     } else if (!is_double && !rc_reference_only()) {
         const rc_fast_kernel *fast =
-            rc_fast_find(u->node.op, a, u->node.n_in, step.call.xs, &step.call.ys);
+            rc_fast_find(p->forward[step.unit].kernel, u->node.op, a, u->node.n_in, step.call.xs,
+                         &step.call.ys);
         if (fast && fast->forward) {
             step.run = fast->forward;
             step.kernel = fast->name;
@@ -318,9 +320,10 @@ conv_backward_part(rc_model *m, rc_plan *p, const rc_step *whole, int k, rc_erro
         RC_TRY(add_scratch(p, &part, bytes, err));
         return rc_plan_add_step(p, &part, err);
     }
-    const rc_conv_kernel *kernel =
-        rc_select_conv(k == 0 ? rc_conv_bwd_x_kernels() : rc_conv_bwd_w_kernels(),
-                       &part.conv.shape);
+    rc_element element = p->backward[whole->unit].kernel;
+    const rc_conv_kernel *kernel = rc_select_conv(
+        k == 0 ? rc_conv_bwd_x_kernels(element) : rc_conv_bwd_w_kernels(element),
+        &part.conv.shape);
     if (!kernel) {
         return reference_backward(m, p, part, err);
     }
@@ -360,7 +363,8 @@ rc_select_backward(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
         return RC_OK;
     }
     const rc_fast_kernel *fast =
-        rc_fast_find(u->node.op, a, u->node.n_in, step.call.xs, &step.call.ys);
+        rc_fast_find(p->backward[step.unit].kernel, u->node.op, a, u->node.n_in, step.call.xs,
+                     &step.call.ys);
     if (!fast || !fast->backward) {
         return reference_backward(m, p, step, err);
     }

@@ -22,13 +22,13 @@ static const rc_conv_kernel *const *
 kernels_of(const char *pass)
 {
     if (!strcmp(pass, "fwd")) {
-        return rc_conv_fwd_kernels();
+        return rc_conv_fwd_kernels(RC_REAL);
     }
     if (!strcmp(pass, "bwd_x")) {
-        return rc_conv_bwd_x_kernels();
+        return rc_conv_bwd_x_kernels(RC_REAL);
     }
     if (!strcmp(pass, "bwd_w")) {
-        return rc_conv_bwd_w_kernels();
+        return rc_conv_bwd_w_kernels(RC_REAL);
     }
     PyErr_Format(PyExc_ValueError, "pass: expected fwd, bwd_x or bwd_w, got '%s'", pass);
     return NULL;

@@ -427,7 +427,7 @@ rc_py_network_copy(PyObject *self, PyObject *Py_UNUSED(none))
     X(width, PyLong_FromLongLong(info->width), "Columns of the input, in pixels.")              \
     X(num_classes, PyLong_FromLongLong(info->classes), "Identities of the classifier; 0: none.") \
     X(dimension, PyLong_FromLongLong(info->dimension), "D of the embedding.")                   \
-    X(precision, PyUnicode_FromString(info->is_double ? "float64" : "float32"),                 \
+    X(precision, PyUnicode_FromString(info->precision),                                         \
       "\"float32\", or \"float64\": the plain C reference, slow.")                              \
     X(threads, PyLong_FromLong(info->threads), "Threads of a call.")                            \
     X(normalized, PyBool_FromLong(info->normalized), "The embedding itself is of unit length.") \

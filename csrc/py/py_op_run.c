@@ -467,7 +467,7 @@ rc_py_op_run(PyObject *self, PyObject *args, PyObject *keywords)
         goto done;
     }
     if (strcmp(kernel, "fast") == 0 && !r->real_bits) {
-        r->fast = rc_fast_find(r->id, &r->attrs, r->call.n_in, r->xs, &r->call.ys);
+        r->fast = rc_fast_find(RC_REAL, r->id, &r->attrs, r->call.n_in, r->xs, &r->call.ys);
     }
     if (run_forward(r) < 0
         || (r->backward && run_backward(r, dy, dx == Py_None ? NULL : dx) < 0)
