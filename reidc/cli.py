@@ -1,4 +1,4 @@
-"""The command line: `reidc demo | train | eval | compare | embed | cam | info | ablate`.
+"""The command line: `reidc demo | train | eval | compare | embed | cam | export | info | ablate`.
 
 Here are the words: options, their help, and what is said when something fails. Each command is a
 function in `reidc.commands`, imported when it runs, so that `--help` answers at once. Exit status:
@@ -241,6 +241,28 @@ def _cam(commands):
     _common(p)
 
 
+def _export(commands):
+    p = commands.add_parser(
+        "export", help="an ONNX file of a trained network",
+        description="Writes the network as an ONNX file (input `images`, output `embedding`), "
+        "compared with onnxruntime where it is installed. Needs onnx: pip install 'reidc[export]'.")
+    p.add_argument("checkpoint", metavar="RUN_OR_CHECKPOINT")
+    p.add_argument("-o", "--output", required=True, metavar="FILE.onnx")
+    p.add_argument("--flip", action=argparse.BooleanOptionalAction, default=False,
+                   help="average with the mirrored picture, inside")
+    p.add_argument("--normalize", action=argparse.BooleanOptionalAction, default=False,
+                   help="rows of unit length (default: as the system's page has the embedding)")
+    p.add_argument("--batch", type=_positive, metavar="N", help="fixed; default: any")
+    p.add_argument("--input", choices=("float32", "uint8"), default="float32",
+                   help="N×3×H×W, already normalised, or N×H×W×3 RGB of the network's size, "
+                        "normalised inside")
+    p.add_argument("--fold", action=argparse.BooleanOptionalAction, default=True,
+                   help="batch norms into the layers before them")
+    p.add_argument("--check", action=argparse.BooleanOptionalAction, default=True,
+                   help="run the file before it is written")
+    _common(p)
+
+
 def _info(commands):
     p = commands.add_parser(
         "info", help="this machine, or a network layer by layer",
@@ -294,7 +316,7 @@ def make_parser():
         prog="reidc", description="Person re-identification networks with a C core.")
     parser.add_argument("--version", action="version", version=f"reidc {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
-    for add in (_demo, _train, _eval, _compare, _embed, _cam, _info, _ablate):
+    for add in (_demo, _train, _eval, _compare, _embed, _cam, _export, _info, _ablate):
         add(commands)
     return parser
 
@@ -326,8 +348,8 @@ def run(argv=None):
         return stop.code
     if arguments.command is None:
         parser.print_usage(sys.stderr)
-        _say("error: which command? One of demo, train, eval, compare, embed, cam, info, "
-             "ablate")
+        _say("error: which command? One of demo, train, eval, compare, embed, cam, "
+             "export, info, ablate")
         return 2
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal without × shows ? in its place

@@ -1,4 +1,4 @@
-"""What `reidc train`, `eval`, `embed` and `info` do; `demo` is in `reidc.demo`,
+"""What `reidc train`, `eval`, `embed`, `export` and `info` do; `demo` is in `reidc.demo`,
 `ablate` in `reidc.ablate`, `cam` in `reidc.cam`.
 
 Each takes argparse's namespace and may raise UsageError for what was typed wrongly; results go to
@@ -264,6 +264,24 @@ def embed(arguments):
                     contract=numpy.array(json.dumps(contract)))
     print(f"written: {arguments.output}: embeddings {embeddings.shape[0]}×{embeddings.shape[1]}, "
           "paths, contract")
+
+
+def export(arguments):
+    """`reidc export`."""
+    from reidc.networks import load
+
+    folder = os.path.dirname(os.path.abspath(arguments.output))
+    if not os.path.isdir(folder):
+        raise FileMissingError(f"-o: no such folder: {folder}")
+    m = load(checkpoint_of(arguments.checkpoint), threads=arguments.threads)
+    report = m.export_onnx(arguments.output, flip=arguments.flip, normalize=arguments.normalize,
+                           batch=arguments.batch, input=arguments.input, fold=arguments.fold,
+                           check=arguments.check)
+    compared = (f"; {report['runtime']} beside the network, {report['images']} images: largest "
+                f"difference {report['max_difference']:.2g}, relative to the row "
+                f"{report['relative_difference']:.2g}" if report["runtime"] else "")
+    print(f"written: {arguments.output}: {m.system}, {_bytes(report['bytes'])}, operation set "
+          f"{report['opset']}{compared}")
 
 
 # ---- info ------------------------------------------------------------------------------------

@@ -99,6 +99,34 @@ class Network(_core.Network):
                "reidc.contract": json.dumps(self.contract), "reidc.step": str(self.step)}
         write_weights(path, {**self.state_dict(), **(tensors or {})}, {**own, **(header or {})})
 
+    def export_onnx(self, path, *, flip=False, normalize=False, batch=None, input="float32",
+                    fold=True, check=True):
+        """Write the evaluation network as an ONNX file that runs without reidc.
+
+        Input `images`, output `embedding` (float32 N×D, as the system's page has it). Operation set
+        17; `reidc.contract`, `reidc.config`, `reidc.version` and `reidc.export` in the metadata.
+        Needs the package onnx (pip install 'reidc[export]').
+
+        path: of the file; whole or not at all, as `save`.
+        flip: average with the mirrored image, inside. normalize: rows of unit length, afterwards.
+        batch: None: any number of images; or a fixed one. input: 'float32': N×3×height×width,
+        already normalised; 'uint8': N×height×width×3 RGB of the network's own size, normalised
+        inside. fold: batch norms go into the convolutions and linear layers before them, which
+        makes the file the same for every runtime, and one for integers simpler to calibrate;
+        False: weights and running statistics as in `state_dict`, by their names.
+        check: run the file by onnxruntime, where it is installed (a warning where it is not), and
+        compare before it is written.
+        Returns {'path', 'bytes', 'opset', 'runtime'} and, where compared, 'images',
+        'max_difference', 'relative_difference' (|difference| / |row|, the largest) and 'tolerance'.
+
+        ImportError: no onnx. ValueError, TypeError: an argument. OSError: the file.
+        NotImplementedError: an operation without inference, or the file computes something else.
+        """
+        from reidc.onnx_export import export
+
+        return export(self, path, flip=flip, normalize=normalize, batch=batch, input=input,
+                      fold=fold, check=check)
+
     def __copy__(self):
         return self.copy()
 

@@ -1,4 +1,4 @@
-"""With REIDC_REQUIRE_TWIN=1 (CI) the comparisons with PyTorch may not be skipped."""
+"""With REIDC_REQUIRE_TWIN=1 (CI) comparisons with PyTorch and ONNX runtimes may not be skipped."""
 import os
 
 import pytest
@@ -7,9 +7,9 @@ import pytest
 def pytest_configure(config):
     if os.environ.get("REIDC_REQUIRE_TWIN") == "1":
         try:
-            import torch  # noqa: F401
+            import onnx, onnxruntime, openvino, torch  # noqa: E401, F401
         except ImportError as error:
-            pytest.exit(f"REIDC_REQUIRE_TWIN is set, but torch does not import: {error}", 3)
+            pytest.exit(f"REIDC_REQUIRE_TWIN is set, but a peer does not import: {error}", 3)
 
 
 def pytest_runtest_logreport(report):

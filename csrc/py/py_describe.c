@@ -39,6 +39,28 @@ input_names(const rc_graph *g, const rc_node *node)
     return list;
 }
 
+/* The same inputs without words: the index of the node that gives it, a state's name, -1 for the
+ * images (or another input), None for one left out. */
+static PyObject *
+input_links(const rc_graph *g, const rc_node *node)
+{
+    PyObject *list = PyList_New(node->n_in); /* new */
+    for (int i = 0; list && i < node->n_in; i++) {
+        rc_value value = node->in[i];
+        const rc_value_info *v = value == RC_NONE ? NULL : &g->values[value];
+        PyObject *link = !v ? Py_NewRef(Py_None) /* new, stolen by the list */
+                         : v->kind == RC_VALUE_STATE
+                             ? PyUnicode_FromString(g->states[v->index].name)
+                             : PyLong_FromLong(v->kind == RC_VALUE_COMPUTED ? v->index : -1);
+        if (link) {
+            PyList_SET_ITEM(list, i, link);
+        } else {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
 static int
 put(PyObject *dict, const char *key, PyObject *value) /* steals value */
 {
@@ -132,8 +154,9 @@ node_dict(const rc_graph *g, const rc_node *node, bool evaluation)
         }
     }
     double macs = op->macs ? op->macs(&node->attrs, xs, &y, false) : 0;
-    return Py_BuildValue("{s:N,s:s,s:N,s:N,s:N,s:L,s:N,s:O}", "name", value_name(g, node->out),
-                         "op", op->name, "inputs", input_names(g, node), "attributes",
+    return Py_BuildValue("{s:N,s:s,s:N,s:N,s:N,s:N,s:L,s:N,s:O}", "name",
+                         value_name(g, node->out), "op", op->name, "inputs", input_names(g, node),
+                         "links", input_links(g, node), "attributes",
                          attributes_of(&node->attrs), "shape", shape_tuple(&y), "parameters",
                          (long long)parameters, "macs", PyLong_FromDouble(macs), "evaluation",
                          evaluation ? Py_True : Py_False);

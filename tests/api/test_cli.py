@@ -28,7 +28,8 @@ def trained(folder, tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize("command", ["", "demo", "train", "eval", "embed", "cam", "info", "ablate"])
+@pytest.mark.parametrize("command", ["", "demo", "train", "eval", "embed", "cam", "export",
+                                     "info", "ablate"])
 def test_help(capsys, command):
     status, out, _ = run(capsys, *command.split(), "--help")
     assert status == 0 and out.startswith(f"usage: reidc {command}".rstrip())
