@@ -21,8 +21,23 @@ void rc_aabs_from_rows_f32(const float *rows, int64_t h, int64_t c, double *gram
 void rc_aabs_from_rows_f64(const double *rows, int64_t h, int64_t c, double *gram,
                            int64_t planes[4]);
 
-/* Start planes (mode 1, 'body') and equal runs (mode 2, 'uniform'). */
-void rc_planes_body(int64_t h, int64_t planes[4]);
-void rc_planes_uniform(int64_t h, int64_t planes[4]);
+/* Start planes (mode 1, 'body'): shares 2,2,2,3,3 of 12, rounded half up. */
+RC_ANYWHERE void
+rc_planes_body(int64_t h, int64_t planes[4])
+{
+    const int64_t upto[4] = {2, 4, 6, 9};
+    for (int i = 0; i < 4; i++) {
+        planes[i] = (2 * h * upto[i] + 12) / 24;
+    }
+}
+
+/* Equal runs (mode 2, 'uniform'). */
+RC_ANYWHERE void
+rc_planes_uniform(int64_t h, int64_t planes[4])
+{
+    for (int i = 0; i < 4; i++) {
+        planes[i] = (2 * h * (i + 1) + 5) / 10;
+    }
+}
 
 #endif

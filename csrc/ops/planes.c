@@ -107,24 +107,6 @@ RC_KERNEL(planes_forward)(const rc_call *call)
 }
 
 #if RC_RULES
-/* Shares 2,2,2,3,3 of 12, rounded half up. */
-void
-rc_planes_body(int64_t h, int64_t planes[4])
-{
-    static const int64_t upto[4] = {2, 4, 6, 9};
-    for (int i = 0; i < 4; i++) {
-        planes[i] = (2 * h * upto[i] + 12) / 24;
-    }
-}
-
-void
-rc_planes_uniform(int64_t h, int64_t planes[4])
-{
-    for (int i = 0; i < 4; i++) {
-        planes[i] = (2 * h * (i + 1) + 5) / 10;
-    }
-}
-
 typedef struct aabs_job {
     const rc_aabs_maps *maps;
     float *rows;

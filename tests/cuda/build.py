@@ -10,8 +10,8 @@ from glob import glob
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 FOLDER = os.path.join(ROOT, "build", "cuda_host")
-FLAGS = ["-fPIC", "-O1", "-g1", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden",
-         "-fno-strict-aliasing", f"-I{ROOT}/csrc", f"-I{ROOT}/cuda", f"-I{HERE}"]
+FLAGS = ["-fPIC", "-O2", "-g1", "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing",
+         f"-I{ROOT}/csrc", f"-I{ROOT}/cuda", f"-I{HERE}"]
 CXX = ["g++", "-std=c++17", "-x", "c++", "-Wno-unknown-pragmas", *FLAGS]
 CC = ["gcc", "-std=c11", *FLAGS]
 

@@ -22,6 +22,12 @@ BOUND = 64  # registers of a thread: 1024 threads of a processor's 65,536
 # Kernels that may have more: (file, part of the name) -> (registers, why).
 MORE = {
     ("batch_norm.cu", "sums_of"): (80, "two sums of eight bfloat16 channels, four rows in flight"),
+    ("attention.cu", "rc_attend"): (128, "sixteen sums a thread; shared memory leaves two blocks"),
+    ("relative_attention.cu", "rc_attend"): (128, "likewise"),
+    ("relation_map.cu", "matrix_kernel"): (112, "sixteen sums, what they lost, and a piece"),
+    ("involution.cu", "tile_kernel"): (80, "sixteen sums, a window of weights"),
+    ("involution.cu", "weights_kernel"): (80, "seven sums, a window of x"),
+    ("rank.cu", "tile_kernel"): (128, "64 sums a thread, by design: 2 blocks a processor"),
     ("instance_norm.cu", "forward"): (80, "three walks' eight channels"),
 }
 
