@@ -1,4 +1,4 @@
-"""Bytes to a network's input on the device (cuda/data), run on the host, against the CPU's chain."""
+"""Bytes to a network's input on the device (cuda/data), run on the host, against the CPU's."""
 import ctypes
 import os
 import sys
