@@ -2,9 +2,16 @@
 
 Read from the environment: REIDC_DEBUG=1 (no optimisation, assertions, arenas filled with NaN),
 REIDC_SANITIZE=address,undefined, REIDC_COVERAGE=1, REIDC_WERROR=1, MAX_JOBS.
+
+The CUDA back end (cuda/, a second library) is built where nvcc, cuDNN's and cuBLAS's headers and a
+card are there, for that card; REIDC_CUDA=1 builds it without a card, for all architectures, and
+makes a missing part an error; REIDC_CUDA=0 leaves it out. More variables: cuda/build.py.
 """
+import importlib.util
 import os
 import platform
+import re
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 
@@ -71,6 +78,38 @@ def fresh(target, command):
         return False
 
 
+def cards():
+    """Compute capabilities of the machine's cards, as "90"."""
+    try:
+        said = subprocess.run(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"],
+                              capture_output=True, text=True, timeout=60).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return sorted({a + b for a, b in re.findall(r"^(\d+)\.(\d)\s*$", said, re.M)})
+
+
+def build_cuda(folder, temp):
+    """libreidc_cuda.so into this folder, or nothing."""
+    wish = os.environ.get("REIDC_CUDA", "")
+    if wish not in ("", "0", "1"):
+        raise SystemExit(f"REIDC_CUDA: expected 0 or 1, got {wish!r}")
+    there = cards() if wish == "" else []
+    if wish == "0" or (wish == "" and not there) or not os.path.exists("cuda/build.py"):
+        return
+    spec = importlib.util.spec_from_file_location("reidc_cuda_build", "cuda/build.py")
+    cuda = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(cuda)
+    try:
+        found = cuda.find()
+    except cuda.Missing as missing:
+        if wish == "1":
+            raise SystemExit(f"REIDC_CUDA=1: the CUDA back end needs {missing}") from None
+        print(f"reidc: without the CUDA back end, which needs {missing}")
+        return
+    archs = os.environ.get("REIDC_CUDA_ARCHS") or ";".join(there) or None
+    cuda.build(found, os.path.join(folder, cuda.NAME), os.path.join(temp, "cuda"), archs)
+
+
 class Build(build_ext):
     def build_extension(self, ext):
         jobs = int(os.environ.get("MAX_JOBS") or 0) or os.cpu_count() or 1
@@ -99,6 +138,7 @@ class Build(build_ext):
         path = self.get_ext_fullpath(ext.name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         self.compiler.link_shared_object(objects, path, extra_postargs=link)
+        build_cuda(os.path.dirname(path), self.build_temp)
 
 
 if __name__ != "sources":  # tests/c/run.sh asks for the groups alone

@@ -57,8 +57,7 @@ template <class Kernel, class... Args>
 static void
 rc_launch(Kernel kernel, dim3 grid, dim3 block, size_t shared, rc_cuda_stream stream, Args... args)
 {
-    (void)stream;
-    rc_host::launch(kernel, grid, block, shared, args...);
+    rc_host::launch_on(stream, kernel, grid, block, shared, args...);
 }
 #endif
 

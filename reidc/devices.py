@@ -43,10 +43,12 @@ def library_folders():
 
 
 def set_paths():
-    """Tell the core where to look; REIDC_CUDA_LIBRARY names another library (tests do)."""
-    library = os.environ.get("REIDC_CUDA_LIBRARY") or os.path.join(
-        os.path.dirname(os.path.abspath(__file__)), LIBRARY)
-    _core._device_paths(library, ":".join(library_folders()))
+    """Tell the core where to look. REIDC_CUDA_LIBRARY: another library, whose folder comes first
+    (tests name their stand-in for a card)."""
+    own = os.environ.get("REIDC_CUDA_LIBRARY")
+    library = own or os.path.join(os.path.dirname(os.path.abspath(__file__)), LIBRARY)
+    folders = [os.path.dirname(os.path.abspath(library))] if own else []
+    _core._device_paths(library, ":".join(folders + library_folders()))
 
 
 def check_device(device):

@@ -38,6 +38,7 @@ typedef struct rc_device_request {
     const rc_call *call;
     uint32_t has;    /* bit k: x[k] will be given (forward), or is read (backward) */
     uint32_t wanted; /* backward: bit k: dx[k] is wanted; of conv2d exactly one at a time */
+    bool keeps;      /* ws will be given */
     bool folded;     /* conv2d forward: the shift lies behind the weights */
     float value;     /* FILL */
 } rc_device_request;

@@ -286,8 +286,10 @@ move(rc_model *m, int index, rc_error *err)
     if (index == rc_model_device(m)) {
         return RC_OK;
     }
-    if (index >= 0 && m->real_size != sizeof(float)) {
-        return rc_fail(err, RC_UNSUPPORTED, "device: precision 'float64' runs on the CPU alone");
+    if (index >= 0 && (m->real_size != sizeof(float) || m->compute != RC_REAL)) {
+        return rc_fail(err, RC_UNSUPPORTED,
+                       "device: precision '%s' runs on the CPU alone, cuda takes 'float32'",
+                       m->info.precision);
     }
     RC_TRY(rc_model_fetch(m, err));
     if (index >= 0) { /* all that may fail, before anything changes */

@@ -69,6 +69,8 @@ rc_status rc_device_ready(rc_model *m, rc_plan *p, rc_error *err);
 rc_status rc_device_run(rc_model *m, rc_plan *p, int32_t from, int32_t to, const rc_poll *poll,
                         rc_error *err);
 void rc_device_drop_arena(rc_plan *p); /* and its recorded runs */
+/* Where status is RC_MEMORY, the plan's figure and the card's as its sentence; status. */
+rc_status rc_device_room(const rc_model *m, const rc_plan *p, rc_status status, rc_error *err);
 
 /* After something on the device has changed weights or statistics. */
 rc_status rc_device_moved_on(rc_model *m, rc_error *err);

@@ -106,14 +106,16 @@ rc_device_drop_arena(rc_plan *p)
     p->arena = p->shadow = NULL;
 }
 
-/* The plan's figure, when there is no room for it. */
-static rc_status
-no_room(const rc_model *m, const rc_plan *p, rc_error *err)
+rc_status
+rc_device_room(const rc_model *m, const rc_plan *p, rc_status status, rc_error *err)
 {
     const rc_on_device *on = m->on;
+    if (status != RC_MEMORY) {
+        return status;
+    }
     return rc_fail(err, RC_MEMORY,
-                   "out of memory on cuda:%d (%s): a batch of %lld needs %.2f GiB beside the %.2f "
-                   "GiB of weights, and %.2f of %.2f GiB are free", on->api->info(on->d)->index,
+                   "out of memory on cuda:%d (%s): a batch of %lld needs %.3f GiB beside the %.3f "
+                   "GiB of weights, and %.3f of %.3f GiB are free", on->api->info(on->d)->index,
                    on->api->info(on->d)->name, (long long)p->spec.n,
                    (double)p->arena_bytes / 1073741824, (double)on->bytes / 1073741824,
                    (double)on->api->free_bytes(on->d) / 1073741824,
@@ -126,12 +128,9 @@ allocate(rc_model *m, rc_plan *p, rc_error *err)
     rc_on_device *on = m->on;
     void *arena = NULL;
     p->on = on;
-    rc_status status = on->api->alloc(on->d, p->arena_bytes, &arena, err);
-    if (status != RC_OK) {
-        return status == RC_MEMORY ? no_room(m, p, err) : status;
-    }
+    RC_TRY(on->api->alloc(on->d, p->arena_bytes, &arena, err));
     p->arena = arena;
-    status = make_shadow(m, p, err);
+    rc_status status = make_shadow(m, p, err);
     if (status != RC_OK) {
         rc_device_drop_arena(p);
         return status;
@@ -187,8 +186,8 @@ packed_memory(rc_model *m, const rc_plan *p, rc_error *err)
     return RC_OK;
 }
 
-rc_status
-rc_device_ready(rc_model *m, rc_plan *p, rc_error *err)
+static rc_status
+memory_for(rc_model *m, rc_plan *p, rc_error *err)
 {
     rc_on_device *on = m->on;
     if (rc_plan_trains(p) && !p->spec.in_step && !on->gradients) {
@@ -199,8 +198,15 @@ rc_device_ready(rc_model *m, rc_plan *p, rc_error *err)
         RC_TRY(packed_memory(m, p, err));
         RC_TRY(allocate(m, p, err));
     }
+    return RC_OK;
+}
+
+rc_status
+rc_device_ready(rc_model *m, rc_plan *p, rc_error *err)
+{
+    RC_TRY(rc_device_room(m, p, memory_for(m, p, err), err));
     RC_TRY(bring_weights(m, p, err));
-    on->host_counters[0] = m->seed;
+    m->on->host_counters[0] = m->seed;
     return RC_OK;
 }
 

@@ -24,7 +24,8 @@ static rc_device_request
 request_of(const rc_plan *p, const rc_step *step, rc_device_pass pass)
 {
     rc_device_request r = {
-        .pass = pass, .op = p->units[step->unit].node.op, .call = &step->call};
+        .pass = pass, .op = p->units[step->unit].node.op, .call = &step->call,
+        .keeps = step->ws.kind != RC_REF_NONE};
     for (int k = 0; k < step->call.n_in; k++) {
         r.has |= step->x[k].kind != RC_REF_NONE ? 1u << k : 0;
         r.wanted |= step->dx[k].kind != RC_REF_NONE ? 1u << k : 0;

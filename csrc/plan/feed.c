@@ -95,10 +95,13 @@ rc_load_images(const rc_model *m, const rc_plan *p, const rc_images *images, int
     const rc_on_device *on = p->on;
     RC_TRY(on ? on->api->fed(on->d, err) : RC_OK);
     RC_TRY(load_images(m, p, images, from, count, mirror, err));
+    if (!on) {
+        return RC_OK;
+    }
     const rc_buffer *b = &p->buffers[p->images_buffer];
-    return on ? on->api->feed(on->d, p->arena + b->offset, rc_plan_host(p, p->images_buffer),
-                              b->bytes, err)
-              : RC_OK;
+    rc_status status = on->api->feed(on->d, p->arena + b->offset,
+                                     rc_plan_host(p, p->images_buffer), b->bytes, err);
+    return rc_device_room(m, p, status, err);
 }
 
 rc_status

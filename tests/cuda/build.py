@@ -11,7 +11,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 FOLDER = os.path.join(ROOT, "build", "cuda_host")
 FLAGS = ["-fPIC", "-O2", "-g1", "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing",
-         f"-I{ROOT}/csrc", f"-I{ROOT}/cuda", f"-I{HERE}"]
+         f"-I{ROOT}/csrc", f"-I{ROOT}/cuda", f"-I{ROOT}/cuda/runtime", f"-I{HERE}"]
 CXX = ["g++", "-std=c++17", "-x", "c++", "-Wno-unknown-pragmas", *FLAGS]
 CC = ["gcc", "-std=c11", *FLAGS]
 
@@ -34,9 +34,9 @@ def stale(target, command):
         return True
 
 
-def compile_one(source):
-    target = os.path.join(FOLDER, os.path.relpath(source, ROOT).replace(os.sep, "_") + ".o")
-    command = [*(CC if source.endswith(".c") else CXX), "-MMD", "-c", source, "-o", target]
+def compile_one(source, folder=FOLDER, more=()):
+    target = os.path.join(folder, os.path.relpath(source, ROOT).replace(os.sep, "_") + ".o")
+    command = [*(CC if source.endswith(".c") else CXX), *more, "-MMD", "-c", source, "-o", target]
     if stale(target, command):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:

@@ -17,7 +17,8 @@ from glob import glob
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FLAGS = ["-O3", "-std=c++17", "-Werror", "all-warnings", "-Xcompiler", "-Wall,-Wextra,-Werror",
-         "-Xptxas", "-v,-warn-spills", f"-I{ROOT}/csrc", f"-I{ROOT}/cuda"]
+         "-Xptxas", "-v,-warn-spills", f"-I{ROOT}/csrc", f"-I{ROOT}/cuda",
+         f"-I{ROOT}/cuda/runtime"]
 BOUND = 64  # registers of a thread: 1024 threads of a processor's 65,536
 # Kernels that may have more: (file, part of the name) -> (registers, why).
 MORE = {

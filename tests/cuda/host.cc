@@ -252,6 +252,8 @@ run_block()
 
 namespace rc_host {
 
+void (*enqueue)(void *stream, std::function<void()> body);
+
 void
 fail(const char *format, ...)
 {

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <functional>
 #include <type_traits>
 
 #define __global__
@@ -54,6 +55,20 @@ launch(Kernel kernel, dim3 grid, dim3 block, size_t shared, Args... args)
 {
     auto body = [&]() { kernel(args...); };
     run(grid, block, shared, [](void *f) { (*static_cast<decltype(body) *>(f))(); }, &body);
+}
+
+/* Who keeps launches until their stream's turn comes (standin/); NULL: they run at once. */
+extern void (*enqueue)(void *stream, std::function<void()> body);
+
+template <class Kernel, class... Args>
+void
+launch_on(void *stream, Kernel kernel, dim3 grid, dim3 block, size_t shared, Args... args)
+{
+    if (enqueue) {
+        enqueue(stream, [=]() { launch(kernel, grid, block, shared, args...); });
+    } else {
+        launch(kernel, grid, block, shared, args...);
+    }
 }
 
 /* ---- shared memory ---- */
