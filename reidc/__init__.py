@@ -3,7 +3,7 @@
 Only the core is loaded here; every other name is imported when it is first used.
 """
 from reidc._core import (
-    ArgumentError, ArgumentTypeError, DeviceError, Error, FileError, FileMissingError,
+    ArgumentError, ArgumentTypeError, DeviceArray, DeviceError, Error, FileError, FileMissingError,
     InternalError, OutOfMemoryError, UnsupportedError, aabs, config, energy_inside,
 )
 
@@ -37,7 +37,7 @@ _NAMES = {  # name: the module that has it
 }
 _MODULES = ("ablations", "datasets", "losses", "plot", "recipes", "schedules")
 
-__all__ = ["ArgumentError", "ArgumentTypeError", "DeviceError", "Error", "FileError",
+__all__ = ["ArgumentError", "ArgumentTypeError", "DeviceArray", "DeviceError", "Error", "FileError",
            "FileMissingError", "InternalError", "OutOfMemoryError", "UnsupportedError", "aabs",
            "config", "energy_inside", *_NAMES, *_MODULES]
 

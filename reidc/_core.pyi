@@ -1,7 +1,7 @@
 """What the C core offers to reidc's own modules. Import reidc, not this."""
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
 from numpy import float32, float64, int64, uint8
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,14 @@ class FileMissingError(Error, FileNotFoundError): ...
 class UnsupportedError(Error, NotImplementedError): ...
 class DeviceError(Error, RuntimeError): ...
 class InternalError(Error, RuntimeError): ...
+
+class DeviceArray:
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+    def __dlpack__(self, **options: Any) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
 
 def aabs(F: NDArray[float32], /) -> NDArray[int64]: ...
 def config() -> dict[str, Any]: ...
@@ -68,14 +76,26 @@ class Network:
     @property
     def config(self) -> dict[str, Any]: ...
     step: int
+    @overload
     def embed(
         self,
-        images: NDArray[uint8] | NDArray[float32],
+        images: NDArray[uint8] | NDArray[float32] | Any,
         *,
         flip: bool = False,
         normalize: bool = True,
         batch_size: int | None = None,
+        device_output: Literal[False] = False,
     ) -> NDArray[float32]: ...
+    @overload
+    def embed(
+        self,
+        images: NDArray[uint8] | NDArray[float32] | Any,
+        *,
+        flip: bool = False,
+        normalize: bool = True,
+        batch_size: int | None = None,
+        device_output: Literal[True],
+    ) -> DeviceArray: ...
     def forward(
         self,
         images: NDArray[uint8] | NDArray[float32],

@@ -10,7 +10,7 @@
 #include "cpu/update.h"
 #include "graph/op.h"
 
-#define RC_DEVICE_ABI 1 /* of this header; a library built from another one is refused */
+#define RC_DEVICE_ABI 2 /* of this header; a library built from another one is refused */
 
 typedef struct rc_device rc_device;
 typedef struct rc_device_graph rc_device_graph; /* recorded steps, ready to be replayed */
@@ -60,6 +60,12 @@ typedef struct rc_device_item {
     rc_update rule;     /* without the clipping's factor */
 } rc_device_item;
 
+/* Maps (n,3,h,w) of float32 that somebody else keeps on the card; strides in elements. */
+typedef struct rc_device_maps {
+    const float *data;
+    int64_t strides[4]; /* of n, 3, h, w */
+} rc_device_maps;
+
 typedef struct rc_device_api {
     int abi;
 
@@ -95,6 +101,17 @@ typedef struct rc_device_api {
     /* RC_UNSUPPORTED where nothing runs this. May use free memory of the device for a while. */
     rc_status (*select)(rc_device *d, const rc_device_request *r, rc_device_kernel *out,
                         rc_error *err);
+
+    /* Others' memory on the same card: the stream's handle, on which they make it ready; or wait, in
+     * this stream's order, for what another stream holds now. */
+    void *(*stream)(rc_device *d);
+    rc_status (*join)(rc_device *d, void *other, rc_error *err);
+    /* to: (n,h,w,3), columns reversed if `mirror`. */
+    rc_status (*gather)(rc_device *d, const rc_device_maps *from, float *to, int64_t n, int64_t h,
+                        int64_t w, bool mirror, rc_error *err);
+    /* Rows of length `columns` to unit length, lengths clamped at 1e-12. */
+    rc_status (*unit_rows)(rc_device *d, float *rows, int64_t n, int64_t columns, rc_error *err);
+    void (*release_any)(void *block); /* of `alloc`, when its rc_device may be gone */
 
     /* One update of all entries. clip_norm > 0: gradients of `clipped` ones are first multiplied with
      * min(1, clip_norm / (norm + 1e-6)); norm: theirs together, summed in a fixed order. */

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "plan/plan.h"
+#include "plan/device.h"
 
 #define EMBED_BATCH 32
 
@@ -49,16 +49,12 @@ embed_chunk(rc_model *m, rc_plan *p, const rc_images *images, int64_t from, int6
     size_t bytes = (size_t)(count * d) * m->real_size;
     RC_TRY(rc_load_images(m, p, images, from, count, false, err));
     RC_TRY(rc_run_steps(m, p, 0, p->n_steps, poll, err));
-    RC_TRY(rc_plan_pull(p, p->value_buffer[v], err));
-    RC_TRY(rc_plan_wait(p, err));
     memcpy(out, rc_plan_value(p, v), bytes);
     if (!flip) {
         return RC_OK;
     }
     RC_TRY(rc_load_images(m, p, images, from, count, true, err));
     RC_TRY(rc_run_steps(m, p, 0, p->n_steps, poll, err));
-    RC_TRY(rc_plan_pull(p, p->value_buffer[v], err));
-    RC_TRY(rc_plan_wait(p, err));
     for (int64_t i = 0; i < count * d; i++) {
         if (m->info.is_double) {
             double *y = (double *)(void *)out + i;
@@ -72,8 +68,7 @@ embed_chunk(rc_model *m, rc_plan *p, const rc_images *images, int64_t from, int6
 }
 
 static rc_status
-embed(rc_model *m, const rc_images *images, bool flip, bool normalize, int64_t batch, void *out,
-      const rc_poll *poll, rc_error *err)
+check_embed(const rc_model *m, const rc_images *images, int64_t batch, rc_error *err)
 {
     RC_TRY(rc_check_images(m, images, true, err));
     if (output_value(m->graph, RC_ROLE_EVAL) == RC_NONE) {
@@ -83,9 +78,13 @@ embed(rc_model *m, const rc_images *images, bool flip, bool normalize, int64_t b
         return rc_fail(err, RC_ARGUMENT, "batch_size: expected 1 or more, got %lld",
                        (long long)batch);
     }
-    if (!images->n) {
-        return RC_OK;
-    }
+    return RC_OK;
+}
+
+/* The plan for chunks of these images, ready. */
+static rc_status
+embed_plan(rc_model *m, const rc_images *images, int64_t batch, rc_plan **out, rc_error *err)
+{
     int64_t most = batch ? batch : EMBED_BATCH, n = images->n;
     int64_t chunks = (n + most - 1) / most, size = (n + chunks - 1) / chunks; /* even chunks */
     rc_plan_spec spec = {.kind = RC_PLAN_EVAL, .n = size};
@@ -94,7 +93,41 @@ embed(rc_model *m, const rc_images *images, bool flip, bool normalize, int64_t b
     if (m->ran == p) {
         m->ran = NULL;
     }
-    RC_TRY(rc_plan_ready(m, p, err));
+    *out = p;
+    return rc_plan_ready(m, p, err);
+}
+
+static rc_status
+embed_on_device(rc_model *m, rc_plan *p, const rc_images *images, bool flip, void *out,
+                const rc_poll *poll, rc_error *err)
+{
+    void *block = NULL;
+    const rc_on_device *on = m->on;
+    rc_value v = output_value(m->graph, RC_ROLE_EVAL);
+    RC_TRY(rc_device_embed(m, p, images, flip, v, &block, poll, err));
+    rc_status status = on->api->download(on->d, out, block, images->n * m->info.dimension
+                                         * (int64_t)sizeof(float), err);
+    status = status == RC_OK ? on->api->wait(on->d, err) : status;
+    on->api->release(on->d, block);
+    return status;
+}
+
+static rc_status
+embed(rc_model *m, const rc_images *images, bool flip, bool normalize, int64_t batch, void *out,
+      const rc_poll *poll, rc_error *err)
+{
+    rc_plan *p = NULL;
+    int64_t n = images->n;
+    RC_TRY(check_embed(m, images, batch, err));
+    if (!n) {
+        return RC_OK;
+    }
+    RC_TRY(embed_plan(m, images, batch, &p, err));
+    if (m->on) {
+        RC_TRY(embed_on_device(m, p, images, flip, out, poll, err));
+        n = 0; /* all are done */
+    }
+    int64_t size = p->spec.n;
     double last = rc_seconds();
     for (int64_t from = 0; from < n; from += size) {
         int64_t count = n - from < size ? n - from : size;
@@ -105,7 +138,7 @@ embed(rc_model *m, const rc_images *images, bool flip, bool normalize, int64_t b
         RC_TRY(embed_chunk(m, p, images, from, count, flip, to, poll, err));
     }
     if (normalize) {
-        normalize_rows(out, n, m->info.dimension, m->info.is_double);
+        normalize_rows(out, images->n, m->info.dimension, m->info.is_double);
     }
     return RC_OK;
 }
@@ -116,6 +149,35 @@ rc_model_embed(rc_model *m, const rc_images *images, bool flip, bool normalize, 
 {
     rc_model_lock(m);
     rc_status status = embed(m, images, flip, normalize, batch, out, poll, err);
+    rc_model_unlock(m);
+    return status;
+}
+
+rc_status
+rc_model_embed_there(rc_model *m, const rc_images *images, bool flip, bool normalize, int64_t batch,
+                     void **out, const rc_poll *poll, rc_error *err)
+{
+    rc_plan *p = NULL;
+    rc_model_lock(m);
+    const rc_on_device *on = m->on;
+    rc_status status = check_embed(m, images, batch, err);
+    if (status == RC_OK && (!on || !images->n)) {
+        status = rc_fail(err, RC_ARGUMENT, on ? "images: expected at least one, got an empty batch"
+                                              : "embed: the network is on the CPU");
+    }
+    status = status == RC_OK ? embed_plan(m, images, batch, &p, err) : status;
+    if (status == RC_OK) {
+        status = rc_device_embed(m, p, images, flip, output_value(m->graph, RC_ROLE_EVAL), out,
+                                 poll, err);
+    }
+    if (status == RC_OK) {
+        status = normalize ? on->api->unit_rows(on->d, *out, images->n, m->info.dimension, err)
+                           : RC_OK;
+        status = status == RC_OK ? on->api->wait(on->d, err) : status;
+        if (status != RC_OK) {
+            on->api->release(on->d, *out);
+        }
+    }
     rc_model_unlock(m);
     return status;
 }

@@ -9,6 +9,14 @@ rc_status
 rc_check_images(const rc_model *m, const rc_images *images, bool may_be_empty, rc_error *err)
 {
     const rc_model_info *info = &m->info;
+    if (images->there && !m->on) {
+        return rc_fail(err, RC_ARGUMENT, "images: they are on a card, the network is on the CPU "
+                       "(m.to('cuda'), or images.cpu())");
+    }
+    if (images->there && images->card >= 0 && images->card != rc_model_device(m)) {
+        return rc_fail(err, RC_ARGUMENT, "images: they are on cuda:%d, the network is on cuda:%d",
+                       images->card, rc_model_device(m));
+    }
     if (images->c != 3) {
         return rc_fail(err, RC_ARGUMENT, "images: expected 3 channels, got %lld",
                        (long long)images->c);
@@ -86,6 +94,23 @@ load_images(const rc_model *m, const rc_plan *p, const rc_images *images, int64_
                               mirror, (float *)(void *)to, m->info.threads, err);
 }
 
+/* From where they lie on the same card. */
+static rc_status
+gather(const rc_model *m, const rc_plan *p, const rc_images *images, int64_t from, int64_t count,
+       bool mirror, rc_error *err)
+{
+    const rc_on_device *on = p->on;
+    int64_t pixels = m->info.height * m->info.width * 3, rest = p->spec.n - count;
+    float *to = (void *)(p->arena + p->buffers[p->images_buffer].offset);
+    rc_device_maps maps = {(const float *)images->data + from * images->strides[0],
+                           {images->strides[0], images->strides[1], images->strides[2],
+                            images->strides[3]}};
+    RC_TRY(images->stream ? on->api->join(on->d, images->stream, err) : RC_OK);
+    RC_TRY(rest ? on->api->zero(on->d, to + count * pixels, rest * pixels * (int64_t)sizeof(float),
+                                err) : RC_OK);
+    return on->api->gather(on->d, &maps, to, count, m->info.height, m->info.width, mirror, err);
+}
+
 /* Images [from, from + count) into the plan's input; rows beyond count become zero. On a device
  * they go there beside what is running. */
 rc_status
@@ -93,6 +118,9 @@ rc_load_images(const rc_model *m, const rc_plan *p, const rc_images *images, int
                int64_t count, bool mirror, rc_error *err)
 {
     const rc_on_device *on = p->on;
+    if (images->there) {
+        return gather(m, p, images, from, count, mirror, err);
+    }
     RC_TRY(on ? on->api->fed(on->d, err) : RC_OK);
     RC_TRY(load_images(m, p, images, from, count, mirror, err));
     if (!on) {

@@ -125,6 +125,10 @@ typedef struct rc_images {
     const void *data;
     bool is_u8;
     int64_t n, c, h, w; /* c: what the array has in the channel place, checked to be 3 */
+    bool there;         /* float32 on a card: */
+    int card;           /* its number, -1: the model's */
+    void *stream;       /* in which it is made ready; NULL: it is */
+    int64_t strides[4]; /* in elements */
 } rc_images;
 
 /* Asked about every 50 ms between two calls, on the calling thread; true: stop. A step that is
@@ -137,6 +141,11 @@ typedef struct rc_poll {
 /* Embeddings (n x dimension) of any number of images, in batches of `batch` (0: chosen here). */
 rc_status rc_model_embed(rc_model *m, const rc_images *images, bool flip, bool normalize,
                          int64_t batch, void *out, const rc_poll *poll, rc_error *err);
+
+/* The same, and what comes out stays on the model's card: *out is a block of it, n x dimension
+ * floats, which rc_device_api.release_any gives back. Ready on return. */
+rc_status rc_model_embed_there(rc_model *m, const rc_images *images, bool flip, bool normalize,
+                               int64_t batch, void **out, const rc_poll *poll, rc_error *err);
 
 /* The named outputs of the page. Read them with rc_model_output until the next run.
  * training: batch statistics, running ones move, and rc_model_backward may follow.

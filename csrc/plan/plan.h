@@ -278,6 +278,9 @@ rc_status rc_explain_plan(rc_model *m, const rc_plan_spec *spec, rc_plan **out, 
 /* A map by name (NULL: RC_NONE, Grad-CAM's default), the logits called `head`. */
 rc_status rc_explain_layer(const rc_model *m, const char *layer, rc_value *out, rc_error *err);
 rc_status rc_explain_head(const rc_model *m, const char *head, rc_value *out, rc_error *err);
+/* device_embed.c: embeddings of checked images, in a block of the card's */
+rc_status rc_device_embed(rc_model *m, rc_plan *p, const rc_images *images, bool flip,
+                          rc_value embedding, void **out, const rc_poll *poll, rc_error *err);
 /* feed.c */
 rc_status rc_check_images(const rc_model *m, const rc_images *images, bool may_be_empty,
                           rc_error *err);

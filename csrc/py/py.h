@@ -22,6 +22,7 @@
     X(cpu) \
     X(data) \
     X(device) \
+    X(device_array) \
     X(eval) \
     X(explain) \
     X(io) \

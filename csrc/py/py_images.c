@@ -148,6 +148,10 @@ int
 rc_py_images_get(PyObject *object, const rc_model_info *info, bool some, rc_py_images *out)
 {
     out->array = NULL;
+    int there = rc_py_device_images(object, info, some, out);
+    if (there != 0) {
+        return there > 0 ? 0 : -1;
+    }
     PyArrayObject *array = as_array(object, "images", IMAGES); /* new */
     if (!array) {
         return -1;
@@ -168,7 +172,7 @@ rc_py_images_get(PyObject *object, const rc_model_info *info, bool some, rc_py_i
         fits = false;
     }
     if (fits) {
-        out->array = (PyArrayObject *)PyArray_FROM_OTF(
+        out->array = PyArray_FROM_OTF(
             (PyObject *)array, is_u8 ? NPY_UINT8 : wanted, NPY_ARRAY_C_CONTIGUOUS
                 | NPY_ARRAY_ALIGNED | NPY_ARRAY_NOTSWAPPED); /* new */
     }
@@ -176,12 +180,13 @@ rc_py_images_get(PyObject *object, const rc_model_info *info, bool some, rc_py_i
     if (!out->array) {
         return -1;
     }
-    if (!is_u8 && !check_finite(out->array, info->is_double)) {
+    PyArrayObject *ready = (PyArrayObject *)out->array;
+    if (!is_u8 && !check_finite(ready, info->is_double)) {
         Py_CLEAR(out->array);
         return -1;
     }
-    const npy_intp *d = PyArray_DIMS(out->array);
-    out->images = (rc_images){.data = PyArray_DATA(out->array), .is_u8 = is_u8, .n = d[0], .c = 3,
+    const npy_intp *d = PyArray_DIMS(ready);
+    out->images = (rc_images){.data = PyArray_DATA(ready), .is_u8 = is_u8, .n = d[0], .c = 3,
                               .h = d[is_u8 ? 1 : 2], .w = d[is_u8 ? 2 : 3]};
     return 0;
 }

@@ -82,12 +82,17 @@ void rc_py_settings_free(rc_py_settings *s);
 
 /* ---- arguments (py_images.c). Each returns 0, or -1 and an exception. ------------------------ */
 typedef struct rc_py_images {
-    PyArrayObject *array; /* owned */
+    PyObject *array; /* owned: whoever keeps the pixels */
     rc_images images;
 } rc_py_images;
 
 /* `some`: an empty batch is refused. */
 int rc_py_images_get(PyObject *object, const rc_model_info *info, bool some, rc_py_images *out);
+/* py_device_array.c: the same of images on a card; 1, 0: they are not, -1: an exception. */
+int rc_py_device_images(PyObject *object, const rc_model_info *info, bool some,
+                        rc_py_images *out);
+/* A reidc.DeviceArray; takes the block, even on failure. */
+PyObject *rc_py_device_array(void *block, int64_t rows, int64_t columns, int card);
 /* New reference: int64, n of them; the core checks their range. */
 PyArrayObject *rc_py_labels_get(PyObject *object, int64_t n);
 /* *out: new reference or NULL for None: int64, n x 4; the core checks their order. */
@@ -116,11 +121,14 @@ rc_py_real(const rc_model_info *info)
 
 #define RC_PY_RUN_METHODS(X)                                                                     \
     X(KEYWORDS, embed,                                                                           \
-      "embed($self, images, *, flip=False, normalize=True, batch_size=None)\n--\n\n"             \
+      "embed($self, images, *, flip=False, normalize=True, batch_size=None,\n"                   \
+      "      device_output=False)\n--\n\n"                                                       \
       "Embeddings of any number of images in evaluation mode: float32 N×D.\n\n"                  \
       "images: uint8 N×H×W×3 RGB of any size, or float32 N×3×height×width, normalised already.\n"\
       "flip: average with the embedding of the mirrored image. normalize: scale rows to unit\n"  \
-      "length, afterwards. batch_size: images at once (None: chosen here). N = 0 gives 0×D.\n\n" \
+      "length, afterwards. batch_size: images at once (None: chosen here). N = 0 gives 0×D.\n"   \
+      "On a card, images may lie there, float32 with __dlpack__ or __cuda_array_interface__, of\n"\
+      "any strides; device_output: give a reidc.DeviceArray there instead, without a copy.\n\n"  \
       "TypeError: another dtype. ValueError: rank, size, NaN or infinite pixels.")               \
     X(KEYWORDS, forward,                                                                         \
       "forward($self, images, *, training=False, planes=None)\n--\n\n"                           \

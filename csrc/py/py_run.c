@@ -31,6 +31,28 @@ run_embed(rc_py_model *m, const rc_images *images, bool flip, bool normalize, in
     return (PyObject *)out;
 }
 
+/* The same, left on the network's card. */
+static PyObject *
+run_embed_there(rc_py_model *m, const rc_images *images, bool flip, bool normalize, int64_t batch)
+{
+    void *block = NULL;
+    rc_py_poll poll;
+    rc_error err = {0};
+    rc_py_poll_begin(&poll);
+    rc_status status = rc_model_embed_there(m->model, images, flip, normalize, batch, &block,
+                                            &poll.poll, &err);
+    rc_py_poll_end(&poll);
+    m->pending = 0;
+    PyObject *array = status == RC_OK
+                          ? rc_py_device_array(block, images->n,
+                                               rc_model_get_info(m->model)->dimension,
+                                               rc_model_device(m->model)) : NULL; /* new */
+    if (rc_py_failed(status, &err)) {
+        Py_CLEAR(array);
+    }
+    return array;
+}
+
 /* None: 0. A positive integer otherwise; -1 and an exception. */
 static int64_t
 batch_size_of(PyObject *object, const char *what)
@@ -58,12 +80,12 @@ batch_size_of(PyObject *object, const char *what)
 PyObject *
 rc_py_network_embed(PyObject *self, PyObject *args, PyObject *kw)
 {
-    static char *names[] = {"images", "flip", "normalize", "batch_size", NULL};
+    static char *names[] = {"images", "flip", "normalize", "batch_size", "device_output", NULL};
     PyObject *object, *batch_object = Py_None, *result = NULL;
-    int flip = 0, normalize = 1;
+    int flip = 0, normalize = 1, there = 0;
     rc_py_model *m = rc_py_network_get(self);
-    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "O|$ppO:embed", names, &object, &flip,
-                                           &normalize, &batch_object)) {
+    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "O|$ppOp:embed", names, &object,
+                                           &flip, &normalize, &batch_object, &there)) {
         return NULL;
     }
     const rc_model_info *info = rc_model_get_info(m->model);
@@ -79,7 +101,8 @@ rc_py_network_embed(PyObject *self, PyObject *args, PyObject *kw)
         return NULL;
     }
     if (rc_py_model_enter(m) == 0) {
-        result = run_embed(m, &in.images, flip != 0, normalize != 0, batch);
+        result = (there ? run_embed_there : run_embed)(m, &in.images, flip != 0, normalize != 0,
+                                                       batch);
         rc_py_model_leave(m);
     }
     Py_DECREF(in.array);

@@ -405,6 +405,52 @@ blend(rc_device *d, float *a, const float *w, int64_t count, float share, rc_err
     return rc_device_check(d, err);
 }
 
+/* ---- others' memory -------------------------------------------------------------------------------- */
+
+static void *
+stream(rc_device *d)
+{
+    return d->stream;
+}
+
+static rc_status
+join(rc_device *d, void *other, rc_error *err)
+{
+    cudaEvent_t event = NULL;
+    RC_TRY(rc_device_use(d, err));
+    RC_TRY(rc_cuda_status(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "an event",
+                          err));
+    rc_status status = rc_cuda_status(cudaEventRecord(event, other), "another stream", err);
+    if (status == RC_OK) {
+        status = rc_cuda_status(cudaStreamWaitEvent(d->stream, event, 0), "another stream", err);
+    }
+    (void)cudaEventDestroy(event); /* once it is reached */
+    return status;
+}
+
+static rc_status
+gather(rc_device *d, const rc_device_maps *from, float *to, int64_t n, int64_t h, int64_t w,
+       bool mirror, rc_error *err)
+{
+    RC_TRY(rc_device_use(d, err));
+    rc_help_gather(d->stream, from, to, n, h, w, mirror);
+    return rc_device_check(d, err);
+}
+
+static rc_status
+unit_rows(rc_device *d, float *rows, int64_t n, int64_t columns, rc_error *err)
+{
+    RC_TRY(rc_device_use(d, err));
+    rc_help_unit_rows(d->stream, rows, n, columns);
+    return rc_device_check(d, err);
+}
+
+static void
+release_any(void *block)
+{
+    (void)cudaFree(block); /* waits for what still uses it */
+}
+
 /* ---- the table ------------------------------------------------------------------------------------- */
 
 __attribute__((visibility("default"))) const rc_device_api *rc_device_library(void);
@@ -433,6 +479,11 @@ rc_device_library(void)
         .wait = rc_device_wait,
         .check = rc_device_check,
         .select = rc_device_select,
+        .stream = stream,
+        .join = join,
+        .gather = gather,
+        .unit_rows = unit_rows,
+        .release_any = release_any,
         .update = update,
         .norm = norm,
         .blend = blend,

@@ -62,6 +62,36 @@ struct blend {
     __device__ void operator()(int i) const { a[i] += share * (w[i] - a[i]); }
 };
 
+struct gather {
+    rc_device_maps from;
+    float *to;
+    int h, w;
+    bool mirror;
+    __device__ void operator()(int i) const
+    {
+        int c = i % 3, x = i / 3 % w, y = i / 3 / w % h, n = i / 3 / w / h;
+        const int64_t *s = from.strides;
+        int column = mirror ? w - 1 - x : x;
+        to[i] = from.data[n * s[0] + c * s[1] + y * s[2] + column * s[3]];
+    }
+};
+
+__global__ void __launch_bounds__(RC_BLOCK)
+unit_rows_kernel(float *rows, int d)
+{
+    RC_SHARED(double, s, 33);
+    float *row = rows + static_cast<int64_t>(blockIdx.x) * d;
+    double sum = 0;
+    for (int i = threadIdx.x; i < d; i += RC_BLOCK) {
+        sum += static_cast<double>(row[i]) * row[i];
+    }
+    double length = sqrt(rc_block_sum(sum, s));
+    double scale = 1 / (length > 1e-12 ? length : 1e-12);
+    for (int i = threadIdx.x; i < d; i += RC_BLOCK) {
+        row[i] = static_cast<float>(row[i] * scale);
+    }
+}
+
 /* ---- sums over rows ------------------------------------------------------------------------------ */
 
 constexpr int SUM_ROWS = 512; /* that a thread adds up */
@@ -224,6 +254,21 @@ rc_help_fold(rc_cuda_stream stream, const float *w, const float *bias, const flo
 {
     rc_each(stream, k * per + k, fold{w, bias, gamma, beta, mean, var, out, eps,
                                       static_cast<int>(k), static_cast<int>(per)});
+}
+
+void
+rc_help_gather(rc_cuda_stream stream, const rc_device_maps *from, float *to, int64_t n, int64_t h,
+               int64_t w, bool mirror)
+{
+    rc_each(stream, n * h * w * 3,
+            gather{*from, to, static_cast<int>(h), static_cast<int>(w), mirror});
+}
+
+void
+rc_help_unit_rows(rc_cuda_stream stream, float *rows, int64_t n, int64_t d)
+{
+    rc_launch(unit_rows_kernel, dim3(static_cast<unsigned>(n)), dim3(RC_BLOCK), 0, stream, rows,
+              static_cast<int>(d));
 }
 
 void

@@ -30,6 +30,11 @@ void rc_help_column_sums(rc_cuda_stream stream, const float *x, int64_t rows, in
 void rc_help_fold(rc_cuda_stream stream, const float *w, const float *bias, const float *gamma,
                   const float *beta, const float *mean, const float *var, double eps, int64_t k,
                   int64_t per, float *out);
+/* to (n,h,w,3) from maps of any strides, columns reversed if `mirror` */
+void rc_help_gather(rc_cuda_stream stream, const rc_device_maps *from, float *to, int64_t n,
+                    int64_t h, int64_t w, bool mirror);
+/* rows (n,d) to unit length, lengths clamped at 1e-12 */
+void rc_help_unit_rows(rc_cuda_stream stream, float *rows, int64_t n, int64_t d);
 /* a += share (w - a) */
 void rc_help_blend(rc_cuda_stream stream, float *a, const float *w, int64_t count, float share);
 

@@ -135,4 +135,4 @@ def test_constructors_have_the_pages_keywords():
             backbone="resnet50", pretrained=None, seed=0, device="cpu", precision="float32",
             threads=None)
     assert str(inspect.signature(_core.Network.embed)) == (
-        "(self, /, images, *, flip=False, normalize=True, batch_size=None)")
+        "(self, /, images, *, flip=False, normalize=True, batch_size=None, device_output=False)")

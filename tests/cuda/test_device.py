@@ -1,5 +1,6 @@
 """Networks on device="cuda" without a card: the back end's run time as it is, its kernels as they
 run on the host, a stand-in for CUDA, cuDNN and cuBLASLt (standin/), beside the CPU's results."""
+import ctypes
 import os
 import sys
 
@@ -334,3 +335,114 @@ def test_two_networks_and_threads():
     with ThreadPoolExecutor(2) as pool:
         for got in pool.map(lambda _: gpu.embed(x), range(4)):
             near(got, want)
+
+
+# ---- others' arrays
+
+
+class DLTensor(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("device_type", ctypes.c_int32),
+                ("device_id", ctypes.c_int32), ("ndim", ctypes.c_int32),
+                ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16),
+                ("shape", ctypes.POINTER(ctypes.c_int64)),
+                ("strides", ctypes.POINTER(ctypes.c_int64)), ("byte_offset", ctypes.c_uint64),
+                ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p)]
+
+
+class OnCard:
+    """Somebody else's array on the card, N×C×H×W in meaning, with these axes in memory."""
+
+    def __init__(self, x, axes=(0, 1, 2, 3), card=0, kind="dlpack"):
+        memory = np.ascontiguousarray(x.transpose(axes))
+        self.shape, self.dtype, self.card = x.shape, x.dtype, card
+        self.strides = [memory.strides[axes.index(i)] for i in range(4)]
+        self.at = ctypes.c_void_p()
+        CARD.c.cudaMalloc(ctypes.byref(self.at), ctypes.c_size_t(memory.nbytes))
+        ctypes.memmove(self.at, memory.ctypes.data, memory.nbytes)
+        self.asked = []
+        if kind == "dlpack":
+            self.__class__ = DLPackOnCard
+
+    def free(self):
+        CARD.c.cudaFree(self.at)
+
+    @property
+    def __cuda_array_interface__(self):
+        return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.at.value, True),
+                "version": 3, "strides": tuple(self.strides), "stream": 1}
+
+
+class DLPackOnCard(OnCard):
+    def __dlpack_device__(self):
+        return 2, self.card
+
+    def __dlpack__(self, *, stream):
+        self.asked.append(stream)
+        four = ctypes.c_int64 * 4
+        self.kept = four(*self.shape), four(*(s // self.dtype.itemsize for s in self.strides))
+        self.tensor = DLTensor(self.at, 2, self.card, 4, 2, 8 * self.dtype.itemsize, 1, *self.kept)
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p,
+                                                       ctypes.c_void_p]
+        return new(ctypes.addressof(self.tensor), b"dltensor", None)
+
+
+@pytest.mark.parametrize("kind", ["dlpack", "interface"])
+@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 2, 3, 1)])
+def test_images_that_lie_on_the_card(kind, axes):
+    m = baseline("cuda")
+    x = images(5)
+    there = OnCard(x, axes, kind=kind)
+    for flip in (False, True):
+        assert np.array_equal(m.embed(there, batch_size=2, flip=flip),
+                              m.embed(x, batch_size=2, flip=flip))
+    one, other = m.copy(), m.copy()
+    labels = np.array([0, 0, 1, 1, 1])
+    assert one.train_step(there, labels, reidc.SGD(one, 0.1)) == other.train_step(
+        x, labels, reidc.SGD(other, 0.1))
+    assert set(there.asked) <= {1}
+    there.free()
+
+
+def test_embeddings_that_stay_on_the_card():
+    m = baseline("cuda")
+    x = images(5)
+    for flip, normalize in ((False, True), (True, False)):
+        want = m.embed(x, flip=flip, normalize=normalize)
+        got = m.embed(x, flip=flip, normalize=normalize, device_output=True)
+        assert isinstance(got, reidc.DeviceArray) and got.shape == want.shape
+        assert got.__dlpack_device__() == (2, 0)
+        face = got.__cuda_array_interface__
+        assert face["typestr"] == "<f4" and face["shape"] == want.shape
+        values = np.empty_like(want)
+        ctypes.memmove(values.ctypes.data, face["data"][0], values.nbytes)
+        near(values, want, 1e-6)
+        capsule = got.__dlpack__(stream=None)
+        get = ctypes.pythonapi.PyCapsule_GetPointer
+        get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        tensor = DLTensor.from_address(get(capsule, b"dltensor"))
+        assert (tensor.ndim, tensor.code, tensor.bits) == (2, 2, 32)
+        assert tensor.data == face["data"][0] and tuple(tensor.shape[:2]) == want.shape
+        m.to("cpu")  # whoever holds the array or the capsule is not touched by that
+        del got
+        ctypes.memmove(values.ctypes.data, tensor.data, values.nbytes)
+        near(values, want, 1e-6)
+        del capsule
+        m.to("cuda")
+
+
+def test_arrays_that_do_not_fit():
+    cpu, gpu = baseline(), baseline("cuda")
+    there, elsewhere, wide = OnCard(images()), OnCard(images(), card=1), OnCard(images(4, 32, 32))
+    double = OnCard(images().astype(np.float64))
+    for call, kind, words in (
+            (lambda: cpu.embed(there), ValueError, "on a card.*on the CPU"),
+            (lambda: gpu.embed(elsewhere), ValueError, "cuda:1.*cuda:0"),
+            (lambda: gpu.embed(wide), ValueError, "expected float32 N×3×32×16"),
+            (lambda: gpu.embed(double), TypeError, "float32"),
+            (lambda: cpu.embed(images(), device_output=True), ValueError, "on the CPU"),
+            (lambda: gpu.train_step(there, LABELS + 9, reidc.SGD(gpu, 1)), ValueError, "label")):
+        with pytest.raises(kind, match=words):
+            call()
+    for array in (there, elsewhere, wide, double):
+        array.free()

@@ -306,6 +306,10 @@ is_card(const void *at)
 void
 enqueue(cudaStream_t stream, std::function<void()> work)
 {
+    if (stream == cudaStreamLegacy || stream == cudaStreamPerThread) {
+        work(); /* others' */
+        return;
+    }
     if (!s().streams.count(stream)) {
         problem("work for a stream that is not there");
         return;
@@ -532,7 +536,7 @@ cudaError_t
 cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     CALL("");
-    event->stream = stream;
+    event->stream = s().streams.count(stream) ? stream : nullptr;
     uint64_t number = ++event->number;
     standin::enqueue(stream, [=]() { event->reached = number; });
     return cudaSuccess;
