@@ -45,6 +45,9 @@ softmax_rows(const P &p, int i0, S s, SA as, SB bs, const kept *keep)
         [&](int i, int j, float v) {
             s[i * c + j] = i0 + i < p.r ? p.logit(i0 + i, j, v) : 0.f;
         });
+    if (BR < 8) { /* else a lane takes just those that it made */
+        RC_SYNC();
+    }
     for (int i = threadIdx.x / 32; i < BR; i += 8) {
         float top = -INFINITY, sum = 0;
         for (int j = lane; j < c; j += 32) {
@@ -118,6 +121,7 @@ queries_kernel(P p, kept keep, int blocks)
         [&](int i, int e) { return i0 + i < p.r ? p.dy(i0 + i, e) : 0.f; },
         [&](int e, int j) { return p.v(j, e); },
         [&](int i, int j, float v) { l[i * c + j] = v; });
+    RC_SYNC();
     for (int i = threadIdx.x / 32; i < BR; i += 8) {
         float mean = 0;
         for (int j = lane; j < c; j += 32) {
@@ -165,6 +169,7 @@ keys_kernel(P p, kept keep, int blocks, bool to_b, bool to_v)
             s[j * r + i] = j0 + j < p.c ? expf(p.logit(i, j0 + j, v) - keep.top(i)) / keep.sum(i)
                                         : 0.f;
         });
+    RC_SYNC();
     if (to_v) {
         rc_products::rows<BR>(
             p.e, r, p.y_by_query(), as, bs, [&](int j, int i) -> float { return s[j * r + i]; },
@@ -178,6 +183,9 @@ keys_kernel(P p, kept keep, int blocks, bool to_b, bool to_v)
     if (!to_b) {
         return;
     }
+    if (to_v) {
+        RC_SYNC();
+    }
     rc_products::rows<BR>(
         r, p.e, !p.y_by_query(), as, bs,
         [&](int j, int e) { return j0 + j < p.c ? p.v(j0 + j, e) : 0.f; },
@@ -185,6 +193,7 @@ keys_kernel(P p, kept keep, int blocks, bool to_b, bool to_v)
         [&](int j, int i, float v) {
             s[j * r + i] = p.factor * s[j * r + i] * (v - keep.mean(i));
         });
+    RC_SYNC();
     rc_products::rows<BR>(
         p.k, r, !p.a_by_k(), as, bs, [&](int j, int i) -> float { return s[j * r + i]; },
         [&](int i, int k) { return p.a(i, k); },

@@ -38,7 +38,7 @@ blocks_of(int64_t c)
 }
 
 /* Values of one thread, column j of its pack, to the sum over the block's eight warps, which the
- * first of them knows. s: ROWS*LANES*V. */
+ * first of them knows. s: ROWS*LANES*V; a barrier comes before it is used again. */
 template <class A, int V, class S>
 static __device__ __forceinline__ void
 across(A (&v)[V], S s, int tx, int ty)
@@ -60,7 +60,6 @@ across(A (&v)[V], S s, int tx, int ty)
                    + ((part[1] + part[5]) + (part[3] + part[7]));
         }
     }
-    RC_SYNC();
 }
 
 /* f.add<V>(group, row, channel, sums): adds the K values of V channels to sums[K][V].
@@ -90,6 +89,9 @@ kernel(F f, int c, int blocks, int rows, int chunks, int height, float *partial)
     }
 #pragma unroll
     for (int i = 0; i < K; i++) {
+        if (i > 0) {
+            RC_SYNC();
+        }
         across<A, V>(sums[i], s, tx, ty);
     }
     if (ty > 0 || k >= c) {

@@ -25,6 +25,9 @@ matrix_kernel(F f, int m, int n, int depth, int across)
     int j0 = static_cast<int>(blockIdx.x) % across * SIDE;
     float sum[4][4] = {}, lost[4][4] = {};
     for (int k0 = 0; k0 < depth; k0 += DEPTH) {
+        if (k0 > 0) {
+            RC_SYNC();
+        }
 #pragma unroll
         for (int e = t; e < SIDE * DEPTH; e += 256) {
             int i = f.a_by_k ? e / DEPTH : e % SIDE, k = f.a_by_k ? e % DEPTH : e / SIDE;
@@ -52,7 +55,6 @@ matrix_kernel(F f, int m, int n, int depth, int across)
                 }
             }
         }
-        RC_SYNC();
 #pragma unroll
         for (int i = 0; i < 4; i++) {
 #pragma unroll
@@ -93,7 +95,7 @@ constexpr int A_TILE = 512, B_TILE = 2048 + 64; /* floats of shared memory */
 
 /* put(i, j, sum over k < depth of a(i, k) b(k, j)) for i in [0, BR), j in [0, n). Thread of a row
  * group g: rows g, g + 8 …; four columns. All threads come here; a reads what a barrier has made
- * known, and after it everything is free again. */
+ * known, and a barrier comes before as, bs and what was put are used again. */
 template <int BR, class A, class B, class Put, class SA, class SB>
 static __device__ __forceinline__ void
 rows(int n, int depth, bool b_by_k, SA as, SB bs, A a, B b, Put put)
@@ -103,6 +105,9 @@ rows(int n, int depth, bool b_by_k, SA as, SB bs, A a, B b, Put put)
     for (int n0 = 0; n0 < n; n0 += NT) {
         float sum[R][4] = {};
         for (int k0 = 0; k0 < depth; k0 += KT) {
+            if (n0 > 0 || k0 > 0) {
+                RC_SYNC();
+            }
             for (int e = t; e < BR * KT; e += 256) {
                 int i = e / KT, k = e % KT;
                 as[i * KT + k] = k0 + k < depth ? a(i, k0 + k) : 0.f;
@@ -129,7 +134,6 @@ rows(int n, int depth, bool b_by_k, SA as, SB bs, A a, B b, Put put)
                     }
                 }
             }
-            RC_SYNC();
         }
 #pragma unroll
         for (int i = 0; i < R; i++) {
@@ -141,7 +145,6 @@ rows(int n, int depth, bool b_by_k, SA as, SB bs, A a, B b, Put put)
             }
         }
     }
-    RC_SYNC();
 }
 
 } // namespace rc_products

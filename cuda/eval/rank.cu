@@ -40,6 +40,9 @@ tile_kernel(pairs p, F f, int first, int end, int across)
     int g0 = static_cast<int>(blockIdx.x) % across * SIDE;
     float sum[EACH][EACH] = {};
     for (int k0 = 0; k0 < p.d; k0 += DEPTH) {
+        if (k0 > 0) {
+            RC_SYNC();
+        }
         for (int e = t; e < SIDE * DEPTH; e += 256) {
             int i = e / DEPTH, k = e % DEPTH;
             bool in = k0 + k < p.d;
@@ -67,7 +70,6 @@ tile_kernel(pairs p, F f, int first, int end, int across)
                 }
             }
         }
-        RC_SYNC();
     }
 #pragma unroll
     for (int i = 0; i < EACH; i++) {

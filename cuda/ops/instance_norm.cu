@@ -8,7 +8,8 @@ namespace {
 using rc_columns::LANES;
 using rc_columns::ROWS;
 
-/* What the first warp's threads know of their channels, to the others of their column. */
+/* What the first warp's threads know of their channels, to the others of their column; right after
+ * `across`, whose sums they hold. A barrier comes before s is used again. */
 template <int V, class S>
 __device__ __forceinline__ void
 share(float (&v)[V], S s, int tx, int ty)
@@ -22,7 +23,6 @@ share(float (&v)[V], S s, int tx, int ty)
     for (int j = 0; j < V; j++) {
         v[j] = s[j * LANES + tx];
     }
-    RC_SYNC();
 }
 
 template <class T, int V>
@@ -47,6 +47,7 @@ forward_kernel(const T *x, const float *gamma, const float *beta, T *y, float *w
     }
     rc_columns::across<float, V>(mean, s, tx, ty);
     share<V>(mean, s, tx, ty);
+    RC_SYNC();
     for (int j = 0; j < V; j++) {
         mean[j] /= static_cast<float>(p);
     }
@@ -111,6 +112,7 @@ backward_kernel(const T *x, const float *gamma, const T *dy, const float *ws, T 
         }
     }
     rc_columns::across<float, V>(sum, s, tx, ty);
+    RC_SYNC();
     rc_columns::across<float, V>(product, s, tx, ty);
     if (ty == 0 && mine) {
         for (int j = 0; j < V; j++) {
@@ -121,8 +123,9 @@ backward_kernel(const T *x, const float *gamma, const T *dy, const float *ws, T 
     if (!dx) {
         return;
     }
-    share<V>(sum, s, tx, ty);
     share<V>(product, s, tx, ty);
+    RC_SYNC();
+    share<V>(sum, s, tx, ty);
     if (!mine) {
         return;
     }

@@ -16,9 +16,12 @@ CXX = ["g++", "-std=c++17", "-x", "c++", "-Wno-unknown-pragmas", *FLAGS]
 CC = ["gcc", "-std=c11", *FLAGS]
 
 
-def sources():
+def sources(what):
+    host = [f"{HERE}/host.cc"]
+    if what == "broken":  # small kernels with mistakes
+        return [*host, f"{HERE}/broken.cu"]
     return (sorted(glob(f"{ROOT}/cuda/**/*.cu", recursive=True)) + [f"{ROOT}/cuda/op_table.c"]
-            + sorted(glob(f"{HERE}/*.cc")) + [f"{HERE}/call.c"])
+            + [*host, f"{HERE}/call.c"])
 
 
 def stale(target, command):
@@ -47,17 +50,17 @@ def compile_one(source, folder=FOLDER, more=()):
 
 
 @functools.cache
-def library():
+def library(what="kernels"):
     """The library, loaded; None where there is no C++ compiler."""
     if not shutil.which("g++"):
         return None
     os.makedirs(FOLDER, exist_ok=True)
     jobs = int(os.environ.get("MAX_JOBS") or 0) or os.cpu_count() or 1
     with ThreadPoolExecutor(jobs) as pool:
-        objects = list(pool.map(compile_one, sources()))
+        objects = list(pool.map(compile_one, sources(what)))
     failed = [o.stderr for o in objects if not isinstance(o, str)]
     assert not failed, "\n".join(failed)
-    path = os.path.join(FOLDER, "reidc_cuda_host.so")
+    path = os.path.join(FOLDER, f"{what}.so")
     if not os.path.exists(path) or any(os.path.getmtime(o) > os.path.getmtime(path)
                                        for o in objects):
         fresh = f"{path}.{os.getpid()}"
