@@ -4,13 +4,14 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export MAX_JOBS
 
-.PHONY: help demo notebook test test-all test-twin test-c asan bench lint build clean
+.PHONY: help demo notebook test test-all test-cuda test-twin test-c asan bench lint build clean
 
 help:
 	@echo "make demo       train a small MBGN on the embedded set, about four minutes in all"
 	@echo "make notebook   JupyterLab on notebooks/ (installs it)"
 	@echo "make test       build and run the tests (under five minutes on two cores)"
 	@echo "make test-all   the slow ones, too"
+	@echo "make test-cuda  the CUDA kernels and their run time, run on the host (two minutes)"
 	@echo "make test-twin  comparisons with PyTorch networks (installs torch)"
 	@echo "make asan       C tests under address and undefined-behaviour sanitizers"
 	@echo "make bench      speed against PyTorch on this machine"
@@ -33,10 +34,13 @@ notebook: build
 	$(VENV)/bin/jupyter lab notebooks
 
 test: build
-	$(PY) -m pytest -q -m "not slow and not twin and not gpu" -rs
+	$(PY) -m pytest -q -m "not slow and not twin and not gpu and not cuda_host" -rs
 
 test-all: build
 	$(PY) -m pytest -q -m "not twin and not gpu" -rs
+
+test-cuda: build
+	$(PY) -m pytest -q -m "cuda_host" -rs tests/cuda
 
 test-twin: build
 	$(PY) -m pip install -q "torch==2.13.0"

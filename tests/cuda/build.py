@@ -12,11 +12,11 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 FOLDER = os.path.join(ROOT, "build", "cuda_host")
 FLAGS = ["-fPIC", "-O2", "-g1", "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing",
          f"-I{ROOT}/csrc", f"-I{ROOT}/cuda", f"-I{ROOT}/cuda/runtime", f"-I{HERE}"]
-CXX = ["g++", "-std=c++17", "-x", "c++", "-Wno-unknown-pragmas", *FLAGS]
+CXX = ["g++", "-std=c++17", "-x", "c++", "-fno-gnu-unique", "-Wno-unknown-pragmas", *FLAGS]
 CC = ["gcc", "-std=c11", *FLAGS]
 
 
-def sources(what):
+def sources(what="kernels"):
     host = [f"{HERE}/host.cc"]
     if what == "broken":  # small kernels with mistakes
         return [*host, f"{HERE}/broken.cu"]
@@ -64,6 +64,7 @@ def library(what="kernels"):
     if not os.path.exists(path) or any(os.path.getmtime(o) > os.path.getmtime(path)
                                        for o in objects):
         fresh = f"{path}.{os.getpid()}"
-        subprocess.run(["g++", "-shared", *objects, "-o", fresh], check=True)
+        # What is loaded beside it has functions of the same names: it shall find its own.
+        subprocess.run(["g++", "-shared", "-Wl,-Bsymbolic", *objects, "-o", fresh], check=True)
         os.replace(fresh, path)
     return ctypes.CDLL(path)
