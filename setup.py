@@ -57,6 +57,9 @@ def groups():
                AVX512 + CONTRACT + ["-DRC_ISA=avx512"])
     for isa, flags in INT8.items() if X86 else [("generic", [])]:
         yield f"int8_{isa}", [f"csrc/cpu/kernels/int8/{isa}.c"], flags
+    for isa, flags in {"generic": [], "avx2": AVX2, "avx512": AVX512}.items():
+        if X86 or isa == "generic":
+            yield f"bytes_{isa}", ["csrc/cpu/kernels/int8/bytes.c"], [*flags, f"-DRC_ISA={isa}"]
     synth = sorted(glob("csrc/synth/kernels/*.c"))  # no contraction: the same bits everywhere
     yield "synth_generic", synth, ["-DRC_ISA=generic"]
     if X86:

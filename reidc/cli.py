@@ -133,6 +133,13 @@ def _device(parser):
                         help="cpu, cuda or cuda:1 (default: cpu)")
 
 
+def _precision(parser):
+    parser.add_argument("--precision", choices=("int8",),
+                        help="compute in it (default: what the checkpoint was saved with)")
+    parser.add_argument("--calibrate", action="append", metavar="IMAGE_OR_FOLDER",
+                        help="with --precision int8: pictures to take the ranges of values from")
+
+
 def _demo(commands):
     p = commands.add_parser(
         "demo", help="train a small MBGN on the embedded data set and show what it finds",
@@ -202,6 +209,7 @@ def _eval(commands):
     p.add_argument("--interval", action="store_true",
                    help="add 95 %% intervals (bootstrap over the queries)")
     p.add_argument("--json", metavar="FILE", help="default: beside the checkpoint")
+    _precision(p)
     _device(p)
     _common(p)
 
@@ -218,6 +226,7 @@ def _embed(commands):
                    help="average with the mirrored picture")
     p.add_argument("--normalize", action=argparse.BooleanOptionalAction, default=True,
                    help="to unit length")
+    _precision(p)
     _device(p)
     _common(p)
 

@@ -171,17 +171,40 @@ def _has_test(data):
 # ---- eval, embed -----------------------------------------------------------------------------
 
 
-def eval(arguments):  # the command's name
-    """`reidc eval`."""
+CALIBRATION = 256  # pictures that ranges are taken from
+
+
+def opened(arguments):
+    """The network of a checkpoint, on the device and in the precision asked for."""
+    from reidc import _core
     from reidc.networks import load
 
+    m = load(checkpoint_of(arguments.checkpoint), device=arguments.device,
+             threads=arguments.threads)
+    if arguments.calibrate and arguments.precision != "int8":
+        raise UsageError("--calibrate: only goes with --precision int8")
+    if arguments.precision != "int8" or (m.precision == "int8" and not arguments.calibrate):
+        return m
+    if not arguments.calibrate:
+        raise UsageError(f"--precision int8: {arguments.checkpoint} is not quantised: --calibrate "
+                         "FOLDER says which pictures to take the ranges of values from")
+    pictures = Pictures(listed(arguments.calibrate))
+    chosen = range(0, len(pictures), -(-len(pictures) // CALIBRATION))  # evenly from all of them
+    images = _core._images_to_input(pictures.batch(chosen), m.height, m.width, nchw=True,
+                                    threads=m.threads)
+    print(m.quantize(images), flush=True)
+    return m
+
+
+def eval(arguments):  # the command's name
+    """`reidc eval`."""
     path = checkpoint_of(arguments.checkpoint)
     kept = data_settings(arguments)
     if "spec" not in kept:
         kept = {**_run_settings(os.path.dirname(path)).get("data", {}), **kept}
     if "spec" not in kept:
         raise UsageError("eval: --data is missing (`reidc eval --help` says what it takes)")
-    m = load(path, device=arguments.device, threads=arguments.threads)
+    m = opened(arguments)
     data = open_data(kept)
     print(f"{data}\n{m}", flush=True)
     if not _has_test(data):
@@ -243,7 +266,6 @@ def embed(arguments):
 
     from reidc._files import write_atomic
     from reidc.evaluation import embed_split
-    from reidc.networks import load
     from reidc.progress import counter
 
     if not arguments.output.lower().endswith(".npz"):
@@ -252,8 +274,7 @@ def embed(arguments):
     if not os.path.isdir(folder):
         raise FileMissingError(f"-o: no such folder: {folder}")
     pictures = Pictures(listed(arguments.images))
-    m = load(checkpoint_of(arguments.checkpoint), device=arguments.device,
-             threads=arguments.threads)
+    m = opened(arguments)
     with counter("embed") as progress:
         embeddings = embed_split(m, pictures, flip=arguments.flip, normalize=arguments.normalize,
                                  progress=progress)

@@ -85,6 +85,25 @@ class Network(_core.Network):
                         if self.macs_literal != self.macs else ""))
         return "\n".join(lines)
 
+    def quantize(self, images, *, method="percentile", percentile=99.99, limit=0.1):
+        """Compute in eight bits from now on (`embed`, `forward`, `evaluate`); says what was done.
+
+        images: some of those the network is for (a few hundred, as `embed` takes them), from which
+        the ranges of values are taken. method: 'percentile', ranges that hold percentile per cent
+        of the values on either side, or 'mse', those of the least squared error. limit: a
+        convolution whose own relative error is above it stays in float32, as do small ones,
+        attention's products, linear layers and the embedding. Weights stay float32; after loading
+        others, quantize again. `precision` is 'int8' afterwards, `save` keeps the ranges, training
+        is refused. docs/quantization.md says what it costs and gains.
+
+        Returns a `reidc.quantization.Quantization`, which prints as a table. ValueError: another
+        method, numbers out of range, no images, values that are not finite, a network of float64;
+        NotImplementedError: a network on a device; a failure leaves the network as it was.
+        """
+        from reidc.quantization import quantize
+
+        return quantize(self, images, method, percentile, limit)
+
     def save(self, path, *, tensors=None, header=None):
         """Write weights, configuration and contract to a `.safetensors` or `.npz` file.
 
@@ -93,10 +112,12 @@ class Network(_core.Network):
         (those of a float64 network are rounded by `load`). tensors, header: more to write beside
         them (a trainer's optimiser); names of such tensors have a "/", and `load` passes over them.
         """
+        from reidc.quantization import header_of
         from reidc.weights import write_weights
 
         own = {"reidc.format": FORMAT, "reidc.config": json.dumps(self.config),
-               "reidc.contract": json.dumps(self.contract), "reidc.step": str(self.step)}
+               "reidc.contract": json.dumps(self.contract), "reidc.step": str(self.step),
+               **header_of(self)}
         write_weights(path, {**self.state_dict(), **(tensors or {})}, {**own, **(header or {})})
 
     def export_onnx(self, path, *, flip=False, normalize=False, batch=None, input="float32",
@@ -134,7 +155,8 @@ class Network(_core.Network):
         return self.copy()
 
     def __reduce_ex__(self, protocol):
-        return _restore, (self.config, self.state_dict(), self.step)
+        return _restore, (self.config, self.state_dict(), self.step,
+                          self._stored() if self.precision == "int8" else [])
 
     def __repr__(self):
         try:
@@ -395,10 +417,12 @@ def from_config(config, *, threads=None):
     return network
 
 
-def _restore(config, state, step):
+def _restore(config, state, step, stored=()):
     network = from_config(config, threads=config["settings"].get("threads"))
     network.load_state_dict(state)
     network.step = step
+    if stored:
+        network._set_stored(list(stored))
     return network
 
 
@@ -410,6 +434,7 @@ def load(path, *, device="cpu", threads=None):
     without a configuration, or a contract that this version of the network does not keep (another
     size, dimension, normalisation).
     """
+    from reidc.quantization import take_header
     from reidc.weights import read_weights
 
     check_device(device)
@@ -422,6 +447,7 @@ def load(path, *, device="cpu", threads=None):
         config, contract = json.loads(header["reidc.config"]), json.loads(header["reidc.contract"])
         step = int(header.get("reidc.step", "0"))
         network = from_config(config, threads=threads)
+        take_header(network, header)
     except _core.Error:
         raise
     except (ValueError, LookupError, TypeError, AttributeError) as error:

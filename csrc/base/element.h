@@ -9,6 +9,7 @@
 typedef enum rc_element {
     RC_REAL,  /* the model's own: float32, or float64 in a model of that precision */
     RC_BF16,  /* the upper half of a float32 */
+    RC_U8,    /* bytes with a step and a zero of their own (cpu/int8.h) */
     RC_INT64, /* labels and planes; never cast */
     RC_ELEMENTS
 } rc_element;
@@ -16,7 +17,7 @@ typedef enum rc_element {
 static inline size_t
 rc_element_size(rc_element element, size_t real_size)
 {
-    return element == RC_REAL ? real_size : element == RC_BF16 ? 2 : 8;
+    return element == RC_REAL ? real_size : element == RC_BF16 ? 2 : element == RC_U8 ? 1 : 8;
 }
 
 static inline float

@@ -21,6 +21,7 @@
     X(rc_fast_slice)        \
     X(rc_fast_dropout)      \
     X(rc_fast_max_pool2d)   \
+    X(rc_fast_max_pool2d_bytes) \
     X(rc_fast_region_pool)  \
     X(rc_fast_channel_pool) \
     X(rc_fast_avg_pool2d)   \
@@ -35,6 +36,7 @@
 #define ENTRY_GENERIC(name) &name##__generic,
 SIMD_KERNELS(DECLARE_GENERIC)
 extern const rc_cast_kernels rc_casts__generic;
+extern const rc_cast_bytes rc_casts_bytes__generic;
 static const rc_fast_kernel *const generic_kernels[] = {SIMD_KERNELS(ENTRY_GENERIC) NULL};
 
 #if defined(__x86_64__)
@@ -45,6 +47,7 @@ static const rc_fast_kernel *const generic_kernels[] = {SIMD_KERNELS(ENTRY_GENER
 SIMD_KERNELS(DECLARE_AVX2)
 SIMD_KERNELS(DECLARE_AVX512)
 extern const rc_cast_kernels rc_casts__avx2, rc_casts__avx512;
+extern const rc_cast_bytes rc_casts_bytes__avx2, rc_casts_bytes__avx512;
 static const rc_fast_kernel *const avx2_kernels[] = {SIMD_KERNELS(ENTRY_AVX2) NULL};
 static const rc_fast_kernel *const avx512_kernels[] = {SIMD_KERNELS(ENTRY_AVX512) NULL};
 #endif
@@ -107,4 +110,19 @@ rc_cast_get(void)
     }
 #endif
     return &rc_casts__generic;
+}
+
+const rc_cast_bytes *
+rc_cast_bytes_get(void)
+{
+#if defined(__x86_64__)
+    rc_isa isa = rc_isa_get();
+    if (isa >= RC_ISA_AVX512) {
+        return &rc_casts_bytes__avx512;
+    }
+    if (isa >= RC_ISA_AVX2) {
+        return &rc_casts_bytes__avx2;
+    }
+#endif
+    return &rc_casts_bytes__generic;
 }

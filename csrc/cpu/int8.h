@@ -2,13 +2,18 @@
  * summed exactly in 32 bits, then scaled in float32 and written as bytes or as float32.
  *
  * A value x is stored as the byte q with x = step * (q - zero); zero is 0 for what is never
- * negative, 128 for what is. Weights are signed bytes with a step for each output channel. Sums
+ * negative. Weights are signed bytes with a step for each output channel. Sums
  * are integers and every float operation has one order (no fused multiply-add), so the bits are
  * the same on every instruction set, for any number of threads. Letters as in cpu/cpu.h. */
 #ifndef RC_INT8_H
 #define RC_INT8_H
 
 #include "cpu/cpu.h"
+
+typedef struct rc_bytes {
+    float step;   /* 0: not known, so never stored as bytes */
+    int32_t zero; /* 0 to 255 */
+} rc_bytes;
 
 /* What becomes of a sum: t = sum * scale[k] + bias[k] [+ residual * residual_scale]; t = act(t);
  * then t itself, or the byte nearest to t + zero. */
@@ -27,7 +32,10 @@ const char *rc_int8_conv_refuse(const rc_conv_shape *s);
 /* Bytes; the packed form does not depend on the instruction set. scratch: for `threads` threads. */
 int64_t rc_int8_conv_packed_size(const rc_conv_shape *s);
 int64_t rc_int8_conv_scratch_size(const rc_conv_shape *s, int threads);
-void rc_int8_conv_pack(const rc_conv_shape *s, const int8_t *w, int8_t *packed, int threads);
+/* w: as users see it; its bytes are the integers nearest to w * factor[k], at most 127 in size, and
+ * their sums go to sums[k]. */
+void rc_int8_conv_pack(const rc_conv_shape *s, const float *w, const float *factor, int8_t *packed,
+                       int32_t *sums, int threads);
 /* zero: x's, which stands for the padding. isa: the instruction set to use, rc_isa_get() but in
  * tests. */
 void rc_int8_conv_run(rc_isa isa, const rc_conv_shape *s, const uint8_t *x, uint8_t zero,

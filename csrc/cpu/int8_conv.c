@@ -133,8 +133,9 @@ rc_int8_conv_scratch_size(const rc_conv_shape *s, int threads)
 
 typedef struct pack_job {
     const form *f;
-    const int8_t *w;
+    const float *w, *factor;
     int8_t *packed;
+    int32_t *sums;
 } pack_job;
 
 static void
@@ -148,20 +149,27 @@ pack_panel(void *context, int64_t panel, int worker)
     int8_t *to = job->packed + panel * size;
     memset(to, 0, (size_t)size);
     for (int64_t j = 0; j < lesser(PANEL, s->k - panel * PANEL); j++) {
-        const int8_t *from = job->w + (panel * PANEL + j) * f->row;
+        int64_t k = panel * PANEL + j;
+        const float *from = job->w + k * f->row;
+        int32_t sum = 0;
         for (int64_t i = 0; i < f->row; i++) { /* tap by tap, all channels of one */
             int64_t tap = i / s->c, channel = i % s->c;
+            float t = __builtin_rintf(from[channel * taps + tap] * job->factor[k]);
+            int8_t byte = (int8_t)(t < -127 ? -127 : t < 127 ? t : 127);
             to[i / STEP * STEP_BYTES + j / 16 * (STEP_BYTES / 2) + i % STEP / 4 * 64 + j % 16 * 4
-               + i % 4] = from[channel * taps + tap];
+               + i % 4] = byte;
+            sum += byte;
         }
+        job->sums[k] = sum;
     }
 }
 
 void
-rc_int8_conv_pack(const rc_conv_shape *s, const int8_t *w, int8_t *packed, int threads)
+rc_int8_conv_pack(const rc_conv_shape *s, const float *w, const float *factor, int8_t *packed,
+                  int32_t *sums, int threads)
 {
     form f = form_of(s);
-    pack_job job = {&f, w, packed};
+    pack_job job = {&f, w, factor, packed, sums};
     rc_parallel(f.panels, threads, pack_panel, &job);
 }
 

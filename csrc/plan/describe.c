@@ -139,7 +139,7 @@ element_name(const rc_model *m, const rc_plan *p, const rc_step *s)
     } else if (s->pass == RC_PASS_BACKWARD) {
         element = p->backward[s->unit].y;
     }
-    return element == RC_BF16 ? "bf16" : element == RC_INT64 ? "i64"
+    return element == RC_U8 ? "u8" : element == RC_BF16 ? "bf16" : element == RC_INT64 ? "i64"
            : m->info.is_double ? "f64" : "f32";
 }
 

@@ -291,6 +291,9 @@ move(rc_model *m, int index, rc_error *err)
                        "device: precision '%s' runs on the CPU alone, cuda takes 'float32'",
                        m->info.precision);
     }
+    if (index >= 0 && m->compute == RC_U8) {
+        return rc_fail(err, RC_UNSUPPORTED, "device: precision 'int8' runs on the CPU alone");
+    }
     RC_TRY(rc_model_fetch(m, err));
     if (index >= 0) { /* all that may fail, before anything changes */
         rc_on_device *old = m->on;

@@ -67,8 +67,12 @@ check_statistics(const rc_model *m, const rc_plan *p, rc_error *err)
 rc_status
 rc_plan_new(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err)
 {
+    rc_status status = rc_int8_allows(m, spec, err);
+    if (status != RC_OK) {
+        return status;
+    }
     rc_plan *p = rc_alloc_zero(1, sizeof *p);
-    rc_status status = RC_MEMORY;
+    status = RC_MEMORY;
     if (p) {
         p->spec = *spec;
         p->shapes = rc_alloc_zero(m->graph->n_values, sizeof *p->shapes);
@@ -96,8 +100,8 @@ static bool
 same_spec(const rc_plan_spec *a, const rc_plan_spec *b)
 {
     return a->kind == b->kind && a->n == b->n && a->given_planes == b->given_planes
-           && a->input_gradient == b->input_gradient && a->in_step == b->in_step && a->updates == b->updates
-          
+           && a->input_gradient == b->input_gradient && a->in_step == b->in_step
+           && a->updates == b->updates && a->exact == b->exact
            && a->source == b->source && a->map == b->map; /* 0 and 0 where they mean nothing */
 }
 
@@ -298,9 +302,11 @@ read_settings(rc_model *m, const rc_setting *settings, int n, bool others, rc_er
         } else if (!strcmp(s->name, "precision")) {
             if (s->kind == RC_SETTING_TEXT && !strcmp(s->s, "float64")) {
                 m->real_size = sizeof(double);
+            } else if (s->kind == RC_SETTING_TEXT && !strcmp(s->s, "int8")) {
+                m->compute = RC_U8;
             } else if (s->kind != RC_SETTING_TEXT || strcmp(s->s, "float32")) {
                 return rc_fail(err, RC_ARGUMENT,
-                               "precision: expected 'float32' or 'float64', got '%.30s'",
+                               "precision: expected 'float32', 'int8' or 'float64', got '%.30s'",
                                s->kind == RC_SETTING_TEXT ? s->s : "something else");
             }
         } else if (!others) {
@@ -310,6 +316,7 @@ read_settings(rc_model *m, const rc_setting *settings, int n, bool others, rc_er
     m->info.is_double = m->real_size == sizeof(double);
     m->info.precision = m->info.is_double           ? "float64"
                         : m->compute == RC_BF16 ? "bfloat16"
+                        : m->compute == RC_U8   ? "int8"
                                                 : "float32";
     return RC_OK;
 }
@@ -426,6 +433,8 @@ rc_model_free(rc_model *m)
     rc_free(m->data);
     rc_free(m->gradient);
     rc_free(m->frozen);
+    rc_free(m->bytes);
+    rc_free(m->in_bytes);
     rc_graph_free(m->graph);
     pthread_mutex_destroy(&m->lock);
     rc_free(m);

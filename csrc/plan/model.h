@@ -168,6 +168,48 @@ void rc_model_output(const rc_model *m, bool training, int i, rc_output_view *ou
 rc_status rc_model_backward(rc_model *m, const void *const *gradients, void *dimages,
                             const rc_poll *poll, rc_error *err);
 
+/* ---- inference in bytes (plan/quantize.c) --------------------------------------------------- */
+
+typedef enum rc_quantize_method {
+    RC_QUANTIZE_PERCENTILE, /* ranges that hold so much of the values */
+    RC_QUANTIZE_MSE,        /* ranges of the least mean squared error */
+} rc_quantize_method;
+
+typedef struct rc_quantize_options {
+    rc_quantize_method method;
+    double percentile; /* above 50, at most 100: of the values, at either end of the range */
+    double limit;      /* a layer whose own relative error is above it stays in float32 */
+} rc_quantize_options;
+
+typedef struct rc_quantized_layer {
+    char name[RC_NAME];     /* of its weight */
+    bool in_bytes;          /* it computes with bytes … */
+    bool measured;          /* … or was tried; else it did not come into question */
+    double low, high, step; /* of its input */
+    double error;           /* relative L2, with its input, residual and weights in bytes */
+} rc_quantized_layer;
+
+typedef struct rc_quantized { /* the caller's: rc_free(layers) */
+    rc_quantized_layer *layers;
+    int n;
+} rc_quantized;
+
+/* Looks at the images in float32 and has the model compute in bytes from then on (inference alone;
+ * training is refused). Whatever fails leaves it as it was. */
+rc_status rc_model_quantize(rc_model *m, const rc_images *images,
+                            const rc_quantize_options *options, rc_quantized *out,
+                            const rc_poll *poll, rc_error *err);
+
+typedef struct rc_stored_value { /* how a value of the graph is stored as bytes */
+    int32_t value, zero;
+    float step;
+    bool in_bytes;
+} rc_stored_value;
+
+bool rc_model_stored(const rc_model *m, int value, rc_stored_value *out); /* false: none */
+rc_status rc_model_stored_like(rc_model *m, const rc_model *other, rc_error *err); /* no lock */
+rc_status rc_model_set_stored(rc_model *m, const rc_stored_value *values, int n, rc_error *err);
+
 /* ---- explanation (plan/explain.c, plan/grad_cam.c): weights, statistics, gradients stay ------ */
 
 /* In evaluation mode, the feature map named `layer` (rc_graph_find_map) and the gradient that

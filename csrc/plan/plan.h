@@ -6,6 +6,7 @@
  *     select.c   the kernel of every step
  *     memory.c   lifetimes -> offsets in one arena
  *     run.c      arena, pointers, packed weights; the list walked
+ *     int8.c     steps in bytes; quantize.c how values are stored as bytes
  *     freeze.c   parameters that training leaves alone
  *     feed.c     pictures in; evaluate.c embeddings; explain.c explanations; step.c training
  *     model.c    weights and the cache of plans
@@ -18,6 +19,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/fast.h"
+#include "cpu/int8.h"
 #include "cpu/linear.h"
 #include "device/device.h"
 #include "graph/op.h"
@@ -42,6 +44,7 @@ typedef struct rc_plan_spec {
                             activations that backward has done with make room for them */
     bool updates;        /* in_step: a weight is updated as soon as nothing reads it any more and its
                             gradient is whole, which then makes room for others */
+    bool exact;      /* EVAL: in float32 although the model computes in bytes */
     rc_value source; /* EXPLAIN: where the gradient starts: a value or RC_EVERY */
     rc_value map;    /* LOOK, EXPLAIN: a value, RC_NONE (Grad-CAM's default) or RC_EVERY */
 } rc_plan_spec;
@@ -99,6 +102,8 @@ typedef struct rc_conv_step {
     int64_t packed;    /* floats of packed weights, 0: plain */
     bool folded;       /* the bias follows the packed weights */
     double norm_eps;
+    bool in_bytes, to_float;   /* it reads bytes (kernel is NULL); it writes float32 … */
+    rc_bytes x, residual, y;   /* … or bytes like y */
 } rc_conv_step;
 
 typedef struct rc_step {
@@ -110,6 +115,7 @@ typedef struct rc_step {
     rc_element element; /* … and as what */
     rc_ref x[RC_MAX_IN], dx[RC_MAX_IN], y, dy, ws, tmp, state[2];
     rc_conv_step conv;
+    rc_bytes bytes;    /* of a cast from or to bytes */
     rc_device_kernel device; /* in the place of `run` on a device */
     double seconds, cpu_seconds; /* spent here while the model is profiled … */
     int64_t runs;   /* … in so many runs */
@@ -172,7 +178,9 @@ struct rc_model {
     rc_graph *graph;
     char system[32];
     size_t real_size; /* 4 or 8 */
-    rc_element compute; /* of activations and products: RC_REAL or RC_BF16 */
+    rc_element compute; /* of activations and products: RC_REAL, RC_BF16 or RC_U8 */
+    rc_bytes *bytes;  /* per value of the graph: how it is stored as bytes; NULL: quantize is to come */
+    bool *in_bytes;   /* per value: its producer computes with bytes */
     void **data;      /* per state entry */
     void **gradient;  /* per state entry; NULL for buffers, and all NULL before first use */
     bool has_gradients;
@@ -205,6 +213,20 @@ bool rc_unit_passes_on(const rc_graph *g, const rc_plan *p, const rc_unit *u);
 /* A step that writes what is at x, like value v, as element `to` to y (add: to what is there). */
 rc_step rc_cast_step(const rc_model *m, const rc_plan *p, rc_value v, rc_ref x, rc_element to,
                      rc_ref y, bool add);
+/* int8.c: whether a unit computes with bytes, its step, and a convolution's as it is described there */
+rc_status rc_int8_allows(const rc_model *m, const rc_plan_spec *spec, rc_error *err);
+bool rc_int8_takes(const rc_model *m, const rc_plan *p, const rc_unit *u);
+rc_conv_step rc_int8_conv(const rc_model *m, const rc_plan *p, const rc_unit *u, bool to_float);
+void rc_int8_conv_call(const rc_call *call); /* extra: its rc_conv_step */
+rc_status rc_int8_conv_step(rc_model *m, rc_plan *p, rc_step *step, rc_error *err);
+int64_t rc_int8_packed_floats(const rc_conv_step *s);
+/* What a batch norm (or its absence) and a bias make of channel k: norm * sum + shift. */
+typedef struct rc_fold {
+    const float *norm[4], *bias; /* norm[0] NULL: none; bias NULL: none */
+    double eps;
+} rc_fold;
+void rc_fold_channel(const rc_fold *fold, int64_t k, double *norm, double *shift);
+void rc_int8_packed_make(const rc_model *m, const rc_packed *packed, const rc_fold *fold);
 /* freeze.c: a batch norm that normalises with its running statistics in training, too, because
  * its weight and bias are frozen */
 bool rc_unit_is_still(const rc_model *m, const rc_unit *u);
@@ -222,6 +244,8 @@ rc_status rc_select_backward(rc_model *m, rc_plan *p, rc_step step, rc_error *er
 rc_status rc_plan_add_step(rc_plan *p, const rc_step *step, rc_error *err);
 rc_step rc_step_for_input(const rc_step *step, int k); /* the part of a backward that serves input k */
 int32_t rc_packed_add(rc_model *m, const rc_packed *packed); /* its place, or -1: no memory */
+/* The model's packed copy for this unit, made or found; its place in m->packed, or -1. */
+int32_t rc_packed_for(rc_model *m, const rc_unit *u, const rc_conv_step *conv);
 int64_t rc_packed_floats(const rc_packed *packed);
 void rc_packed_make(const rc_model *m, rc_packed *packed); /* packed->data is there */
 /* memory.c */

@@ -43,7 +43,7 @@ rc_plan_resolve(const rc_model *m, rc_plan *p)
         s->call.tmp = address(m, p, s->tmp);
         s->call.state[0] = address(m, p, s->state[0]);
         s->call.state[1] = address(m, p, s->state[1]);
-        s->call.extra = &s->conv;
+        s->call.extra = s->pass == RC_PASS_CAST ? (const void *)&s->bytes : &s->conv;
     }
 }
 

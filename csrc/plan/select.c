@@ -120,7 +120,22 @@ conv_backward_bias(const rc_call *call)
 int64_t
 rc_packed_floats(const rc_packed *packed)
 {
+    if (packed->conv.in_bytes) {
+        return rc_int8_packed_floats(&packed->conv);
+    }
     return packed->conv.packed + (packed->conv.folded ? 2 * packed->conv.shape.k : 0);
+}
+
+void
+rc_fold_channel(const rc_fold *fold, int64_t k, double *norm, double *shift)
+{
+    double bias = fold->bias ? fold->bias[k] : 0.0;
+    *norm = 1;
+    *shift = bias;
+    if (fold->norm[0]) {
+        *norm = fold->norm[0][k] / __builtin_sqrt((double)fold->norm[3][k] + fold->eps);
+        *shift = fold->norm[1][k] + (bias - fold->norm[2][k]) * *norm;
+    }
 }
 
 /* Scale and shift of the folded batch norm, then the packing with that scale; the shifted bias
@@ -131,22 +146,27 @@ rc_packed_make(const rc_model *m, rc_packed *packed)
     const rc_conv_step *s = &packed->conv;
     const rc_graph *g = m->graph;
     const float *w = m->data[g->values[packed->weight].index];
+    rc_fold fold = {.eps = packed->norm_eps};
+    for (int i = 0; s->folded && i < 4; i++) {
+        fold.norm[i] = m->data[g->values[packed->norm[i]].index];
+    }
+    if (packed->bias != RC_NONE) {
+        fold.bias = m->data[g->values[packed->bias].index];
+    }
+    if (s->in_bytes) {
+        rc_int8_packed_make(m, packed, &fold);
+        return;
+    }
     if (!s->folded) {
         s->kernel->pack(&s->shape, w, NULL, packed->data, m->info.threads);
         return;
     }
-    const float *norm[4], *bias = NULL;
-    for (int i = 0; i < 4; i++) {
-        norm[i] = m->data[g->values[packed->norm[i]].index];
-    }
-    if (packed->bias != RC_NONE) {
-        bias = m->data[g->values[packed->bias].index];
-    }
     float *shift = packed->data + s->packed, *scale = shift + s->shape.k;
     for (int64_t k = 0; k < s->shape.k; k++) {
-        double f = norm[0][k] / __builtin_sqrt((double)norm[3][k] + packed->norm_eps);
+        double f, moved;
+        rc_fold_channel(&fold, k, &f, &moved);
         scale[k] = (float)f;
-        shift[k] = (float)(norm[1][k] + ((bias ? bias[k] : 0.0) - norm[2][k]) * f);
+        shift[k] = (float)moved;
     }
     s->kernel->pack(&s->shape, w, scale, packed->data, m->info.threads);
 }
@@ -171,14 +191,22 @@ rc_packed_add(rc_model *m, const rc_packed *packed)
     return m->n_packed++;
 }
 
-/* The model's packed copy for this unit, made or found; its place in m->packed, or -1. */
-static int32_t
-packed_for(rc_model *m, const rc_unit *u, const rc_conv_step *conv)
+static bool
+same_bytes(const rc_conv_step *a, const rc_conv_step *b)
+{
+    return a->in_bytes == b->in_bytes && a->to_float == b->to_float
+           && !memcmp(&a->x, &b->x, sizeof a->x) && !memcmp(&a->y, &b->y, sizeof a->y)
+           && !memcmp(&a->residual, &b->residual, sizeof a->residual);
+}
+
+int32_t
+rc_packed_for(rc_model *m, const rc_unit *u, const rc_conv_step *conv)
 {
     for (int32_t i = 0; i < m->n_packed; i++) {
         const rc_packed *q = &m->packed[i];
         if (q->weight == u->node.in[1] && q->conv.kernel == conv->kernel
-            && q->conv.packed == conv->packed && q->conv.folded == conv->folded) {
+            && q->conv.packed == conv->packed && q->conv.folded == conv->folded
+            && same_bytes(&q->conv, conv)) {
             return i;
         }
     }
@@ -228,7 +256,7 @@ conv_forward_step(rc_model *m, rc_plan *p, rc_step *step, const rc_conv_kernel *
     };
     step->conv.packed = kernel->packed_size(&step->conv.shape);
     if (rc_plan_forward_only(p) && step->conv.packed) {
-        int32_t packed = packed_for(m, u, &step->conv);
+        int32_t packed = rc_packed_for(m, u, &step->conv);
         if (packed < 0) {
             return rc_fail(err, RC_MEMORY, "out of memory for packed weights");
         }
@@ -253,6 +281,9 @@ rc_select_forward(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
     }
     step.run = op->forward[is_double];
     step.kernel = "reference";
+    if (u->node.op == RC_OP_conv2d && p->forward[step.unit].kernel == RC_U8) {
+        return rc_int8_conv_step(m, p, &step, err);
+    }
     if (!is_double && u->node.op == RC_OP_conv2d) {
         rc_conv_shape shape = rc_conv_shape_of(a, step.call.xs, &step.call.ys);
         const rc_conv_kernel *kernel =

@@ -10,7 +10,10 @@
  * Explanations (LOOK, EXPLAIN), REIDC_REF=1 and float64 models are REAL from end to end: there the
  * exact value matters and speed does not.
  *
- * A third element: a line in base/element.h with its size, kernels whose `element` it is (in the
+ * A plan of a model that computes in bytes (RC_U8, evaluation alone) takes them where m->quantize
+ * says so (int8.c); a convolution whose result nobody reads as bytes writes REAL at once.
+ *
+ * Another element: a line in base/element.h with its size, kernels whose `element` it is (in the
  * lists of cpu/dispatch.c or cpu/fast_table.c), casts in rc_cast_step below, and its rule here: for
  * which units (`has_kernel`), and which of their inputs (`signature_of`). Nothing else of the
  * planner asks what an element is. */
@@ -19,10 +22,13 @@
 #include "cpu/cast.h"
 
 static bool
-has_kernel(rc_element element, const rc_plan *p, const rc_unit *u, const rc_shape *xs,
-           bool backward)
+has_kernel(const rc_model *m, rc_element element, const rc_plan *p, const rc_unit *u,
+           const rc_shape *xs, bool backward)
 {
     const rc_shape *y = &p->shapes[u->node.out];
+    if (element == RC_U8) {
+        return !backward && rc_int8_takes(m, p, u);
+    }
     if (u->node.op == RC_OP_conv2d) {
         rc_conv_shape s = rc_conv_shape_of(&u->node.attrs, xs, y);
         return backward ? rc_select_conv(rc_conv_bwd_x_kernels(element), &s)
@@ -58,9 +64,9 @@ signature_of(const rc_model *m, const rc_plan *p, const rc_unit *u, bool backwar
         xs[k] = u->node.in[k] == RC_NONE ? xs[k] : p->shapes[u->node.in[k]];
     }
     s.y = plain_element(g, u->node.out);
-    bool plain = m->compute == RC_REAL || p->spec.kind == RC_PLAN_LOOK
+    bool plain = m->compute == RC_REAL || p->spec.exact || p->spec.kind == RC_PLAN_LOOK
                  || p->spec.kind == RC_PLAN_EXPLAIN || rc_reference_only();
-    if (plain || !has_kernel(m->compute, p, u, xs, backward)) {
+    if (plain || !has_kernel(m, m->compute, p, u, xs, backward)) {
         return s;
     }
     s.kernel = m->compute;
@@ -116,10 +122,15 @@ choose_homes(const rc_model *m, rc_plan *p, bool *wanted)
         const rc_node *node = &p->units[u].node;
         rc_element *home = &p->elements[node->out];
         if (g->values[node->out].is_int || users_see(g, node->out)) {
+            if (p->forward[u].y == RC_U8) {
+                p->forward[u].y = node->op == RC_OP_conv2d ? RC_REAL : RC_U8;
+            }
             continue;
         }
         if (rc_unit_passes_on(g, p, &p->units[u])) {
             *home = p->elements[node->in[0]];
+        } else if (m->compute == RC_U8 && node->op == RC_OP_conv2d && !wanted[node->out]) {
+            p->forward[u].y = RC_REAL;
         } else {
             *home = wanted[node->out] ? m->compute : p->forward[u].y;
         }
@@ -157,6 +168,12 @@ rc_cast_step(const rc_model *m, const rc_plan *p, rc_value v, rc_ref x, rc_eleme
     rc_step step = {.pass = RC_PASS_CAST, .unit = -1, .value = v, .element = to};
     step.run = to == RC_BF16 ? casts->to_bf16 : casts->to_real;
     step.kernel = to == RC_BF16 ? casts->to_bf16_name : casts->to_real_name;
+    if (m->compute == RC_U8) {
+        const rc_cast_bytes *bytes = rc_cast_bytes_get();
+        step.run = to == RC_U8 ? bytes->to : bytes->from;
+        step.kernel = to == RC_U8 ? bytes->to_name : bytes->from_name;
+        step.bytes = m->bytes[v];
+    }
     step.x[0] = x;
     step.y = y;
     step.call = (rc_call){.n_in = 1, .xs = &p->shapes[v], .ys = p->shapes[v],

@@ -46,15 +46,15 @@ static PyObject *
 int8_conv(PyObject *self, PyObject *args, PyObject *keywords)
 {
     (void)self;
-    static char *names[] = {"level", "shape", "x", "zero", "w", "scale", "bias", "out", "residual",
+    static char *names[] = {"level", "shape", "x", "zero", "w", "factor", "scale", "bias", "out", "residual",
                             "residual_scale", "act", "slope", "out_zero", "threads", "repeat", NULL};
     const char *level;
     rc_conv_shape s;
-    PyObject *x, *w, *scale, *bias, *out, *residual = Py_None;
+    PyObject *x, *w, *factor, *scale, *bias, *out, *residual = Py_None;
     int zero, act = 0, threads = 1, repeat = 1;
     rc_int8_epilogue e = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "sO&OiOOOO|Ofiffii", names, &level,
-                                     rc_py_conv_shape, &s, &x, &zero, &w, &scale, &bias, &out,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "sO&OiOOOOO|Ofiffii", names, &level,
+                                     rc_py_conv_shape, &s, &x, &zero, &w, &factor, &scale, &bias, &out,
                                      &residual, &e.residual_scale, &act, &e.slope, &e.zero,
                                      &threads, &repeat)) {
         return NULL;
@@ -76,8 +76,9 @@ int8_conv(PyObject *self, PyObject *args, PyObject *keywords)
     e.act = (rc_act)act;
     e.to_float = PyArray_Check(out) && PyArray_TYPE((PyArrayObject *)out) == NPY_FLOAT32;
     const uint8_t *px = data_of(x, "x", NPY_UINT8, s.n * s.h * s.w * s.c, false);
-    const int8_t *pw = px ? data_of(w, "w", NPY_INT8, s.k * s.c * s.kh * s.kw, false) : NULL;
-    void *y = pw ? data_of(out, "out", e.to_float ? NPY_FLOAT32 : NPY_UINT8, ny, true) : NULL;
+    const float *pw = px ? data_of(w, "w", NPY_FLOAT32, s.k * s.c * s.kh * s.kw, false) : NULL;
+    const float *pf = pw ? data_of(factor, "factor", NPY_FLOAT32, s.k, false) : NULL;
+    void *y = pf ? data_of(out, "out", e.to_float ? NPY_FLOAT32 : NPY_UINT8, ny, true) : NULL;
     e.scale = y ? data_of(scale, "scale", NPY_FLOAT32, s.k, false) : NULL;
     e.bias = e.scale ? data_of(bias, "bias", NPY_FLOAT32, s.k, false) : NULL;
     if (e.bias && residual != Py_None) {
@@ -90,8 +91,10 @@ int8_conv(PyObject *self, PyObject *args, PyObject *keywords)
     int64_t packed_size = rc_int8_conv_packed_size(&s);
     int64_t scratch_size = rc_int8_conv_scratch_size(&s, threads);
     int8_t *packed = rc_alloc(packed_size + ZONE, 1);
+    int32_t *sums = rc_alloc(s.k, sizeof *sums);
     uint8_t *scratch = rc_alloc(scratch_size + ZONE, 1);
-    if (!packed || !scratch) {
+    if (!packed || !scratch || !sums) {
+        rc_free(sums);
         rc_free(packed);
         rc_free(scratch);
         return PyErr_NoMemory();
@@ -100,7 +103,7 @@ int8_conv(PyObject *self, PyObject *args, PyObject *keywords)
     memset(scratch + scratch_size, 0x5a, ZONE);
     double best = 1e30;
     Py_BEGIN_ALLOW_THREADS
-    rc_int8_conv_pack(&s, pw, packed, threads);
+    rc_int8_conv_pack(&s, pw, pf, packed, sums, threads);
     for (int i = 0; i < repeat; i++) {
         double start = rc_py_clock(threads);
         rc_int8_conv_run(isa, &s, px, (uint8_t)zero, packed, &e, y, scratch, threads);
@@ -112,6 +115,7 @@ int8_conv(PyObject *self, PyObject *args, PyObject *keywords)
     for (int i = 0; i < ZONE; i++) {
         intact = intact && packed[packed_size + i] == 0x5a && scratch[scratch_size + i] == 0x5a;
     }
+    rc_free(sums);
     rc_free(packed);
     rc_free(scratch);
     if (!intact) {
@@ -126,7 +130,7 @@ static PyMethodDef methods[] = {
     {"_int8_levels", int8_levels, METH_NOARGS,
      "_int8_levels(): instruction sets with kernels for bytes that run here, best first (tests)."},
     {"_int8_conv", (PyCFunction)(void (*)(void))int8_conv, METH_VARARGS | METH_KEYWORDS,
-     "_int8_conv(level, shape, x, zero, w, scale, bias, out, ...): pack and run; seconds (tests)."},
+     "_int8_conv(level, shape, x, zero, w, factor, scale, bias, out, ...): pack and run; seconds (tests)."},
     {NULL, NULL, 0, NULL},
 };
 

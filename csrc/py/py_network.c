@@ -396,7 +396,8 @@ rc_py_network_copy(PyObject *self, PyObject *Py_UNUSED(none))
     status = status == RC_OK ? new_like(m->model, system, &settings, &model, &err) : status;
     if (status == RC_OK) {
         copy_states(m->model, model);
-        status = rc_model_to(model, rc_model_device(m->model), &err);
+        status = rc_model_stored_like(model, m->model, &err);
+        status = status == RC_OK ? rc_model_to(model, rc_model_device(m->model), &err) : status;
         if (status != RC_OK) {
             rc_model_free(model);
         }

@@ -112,12 +112,23 @@ rc_py_real(const rc_model_info *info)
 /* ---- methods, named in the type's table (py_network.c) ---------------------------------------- */
 #define RC_PY_NETWORK_METHODS(X) /* how it is called, name, signature and documentation */       \
     RC_PY_RUN_METHODS(X) RC_PY_EXPLAIN_METHODS(X) RC_PY_STATE_METHODS(X)                         \
-    RC_PY_DESCRIBE_METHODS(X) RC_PY_DEVICE_METHODS(X)
+    RC_PY_DESCRIBE_METHODS(X) RC_PY_DEVICE_METHODS(X) RC_PY_QUANTIZE_METHODS(X)
 
 #define RC_PY_DEVICE_METHODS(X)                                                                  \
     X(KEYWORDS, _move,                                                                           \
       "_move($self, index)\n--\n\n"                                                              \
       "To card `index`, or back to the CPU (-1): what `to` does with the device's name.")
+
+#define RC_PY_QUANTIZE_METHODS(X)                                                                \
+    X(KEYWORDS, _quantize,                                                                       \
+      "_quantize($self, images, mse, percentile, limit)\n--\n\n"                                 \
+      "What `quantize` does; returns its layers as dicts.")                                      \
+    X(NOARGS, _stored,                                                                           \
+      "_stored($self)\n--\n\n"                                                                  \
+      "How values are stored as bytes: lists of value, step, zero, whether computed with bytes.") \
+    X(KEYWORDS, _set_stored,                                                                     \
+      "_set_stored($self, values)\n--\n\n"                                                      \
+      "Take over what `_stored` gave of the same network.")
 
 #define RC_PY_RUN_METHODS(X)                                                                     \
     X(KEYWORDS, embed,                                                                           \

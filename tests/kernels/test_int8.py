@@ -91,11 +91,14 @@ def test_every_level_gives_the_integers(options):
         residual = rng.integers(0, 256, total.shape, np.uint8) if "residual" in options else None
         want = finish(total, scale, bias, residual, 0.75, act, slope, options.get("out_zero", 0),
                       "float" in options)
+        factor = np.float32(2) ** rng.integers(-3, 3, shape[4]).astype(np.float32)
+        near = w + rng.uniform(-0.49, 0.49, w.shape).astype(np.float32)  # rounds to w
+        weights = near / factor[:, None, None, None]
         for level in LEVELS:
             for threads in (1, 3) if number < len(NETWORKS) else (2,):
                 out, intact = guarded_out(total.shape, want.dtype)
                 _core._int8_conv(
-                    level, shape, guarded_bytes(x), zero, guarded_bytes(w), scale, bias, out,
+                    level, shape, guarded_bytes(x), zero, weights, factor, scale, bias, out,
                     None if residual is None else guarded_bytes(residual), 0.75, act=act,
                     slope=slope, out_zero=options.get("out_zero", 0.0), threads=threads)
                 assert intact(), (level, shape)
@@ -105,10 +108,10 @@ def test_every_level_gives_the_integers(options):
 def test_levels_and_refusals():
     assert LEVELS[-1] == "generic"
     x = np.zeros((1, 1, 1, 2), np.uint8)
-    w, one = np.zeros((2, 1, 1, 1), np.int8), np.ones(2, np.float32)
+    w, one = np.zeros((2, 1, 1, 1), np.float32), np.ones(2, np.float32)
     with pytest.raises(ValueError, match="groups"):
-        _core._int8_conv("generic", (1, 1, 1, 2, 2, 1, 1, 1, 0, 2), x, 0, w, one, one,
+        _core._int8_conv("generic", (1, 1, 1, 2, 2, 1, 1, 1, 0, 2), x, 0, w, one, one, one,
                          np.zeros((1, 1, 1, 2), np.uint8))
     with pytest.raises(ValueError, match="not on this machine"):
-        _core._int8_conv("neon", (1, 1, 1, 2, 2, 1, 1, 1, 0, 1), x, 0, w, one, one,
+        _core._int8_conv("neon", (1, 1, 1, 2, 2, 1, 1, 1, 0, 1), x, 0, w, one, one, one,
                          np.zeros((1, 1, 1, 2), np.uint8))
