@@ -14,7 +14,7 @@ help:
 	@echo "make test-cuda  the CUDA kernels and their run time, run on the host (two minutes)"
 	@echo "make test-twin  comparisons with PyTorch networks (installs torch)"
 	@echo "make asan       C tests under address and undefined-behaviour sanitizers"
-	@echo "make bench      speed against PyTorch on this machine"
+	@echo "make bench      speed on this machine beside every installed peer (hours; reidc bench --help)"
 	@echo "make lint       ruff, and the rules of the C sources"
 
 $(VENV)/ready: pyproject.toml
@@ -50,7 +50,7 @@ asan: $(VENV)/ready
 	bash tests/c/run.sh
 
 bench: build
-	$(PY) benchmarks/bench_step.py
+	$(PY) -m reidc bench
 
 lint: build
 	$(PY) -m pip install -q "ruff==0.17.6"

@@ -1,4 +1,5 @@
-"""The command line: `reidc demo | train | eval | compare | embed | cam | export | info | ablate`.
+"""The command line: `reidc demo | train | eval | compare | embed | cam | export | info | ablate |
+bench`.
 
 Here are the words: options, their help, and what is said when something fails. Each command is a
 function in `reidc.commands`, imported when it runs, so that `--help` answers at once. Exit status:
@@ -317,6 +318,38 @@ def _ablate(commands):
     _common(p)
 
 
+def _bench(commands):
+    p = commands.add_parser(
+        "bench", help="speed and memory on this machine, beside every installed peer",
+        description="Prints images a second of reidc, PyTorch, ONNX Runtime and OpenVINO, who take "
+        "turns on the same cores; what is not installed is left out with a line. PyTorch runs the "
+        "source tree's own networks (tests/nets/twins), the other two what `reidc export` writes. "
+        "The whole takes hours: choose with --systems, --cases and --precisions.")
+    p.add_argument("--quick", action="store_true",
+                   help="fp32 inference of 1 and 8 images, three rounds")
+    p.add_argument("--systems", type=_words, metavar="NAME,…", help="default: all six")
+    p.add_argument("--cases", type=_words, metavar="CASE,…",
+                   help="inferN, train or trainN (default: infer1,infer8,infer32,train: of 16 "
+                        "images for Baseline, 8 for the others)")
+    p.add_argument("--precisions", type=_words, metavar="P,…",
+                   help="fp32, bf16, int8 (default: all that the build has)")
+    p.add_argument("--peers", type=_words, metavar="NAME,…",
+                   help="torch, onnxruntime, openvino, or none (default: all installed)")
+    what = p.add_mutually_exclusive_group()
+    what.add_argument("--layers", action="store_true",
+                      help="instead: our time and share of the measured peak, layer by layer")
+    what.add_argument("--memory", action="store_true",
+                      help="instead: the peak of a training step, each in a process of its own")
+    p.add_argument("--rounds", type=_positive, metavar="N", help="default: 15 (--quick: 3)")
+    p.add_argument("--pause", type=float, default=0.3, metavar="SECONDS",
+                   help="before each turn (default: 0.3)")
+    p.add_argument("--width-multiplier", type=float, default=1.0, metavar="W",
+                   help="narrower networks, to try the command")
+    p.add_argument("--twins", metavar="FOLDER", help="that holds the package twins")
+    p.add_argument("--json", metavar="FILE", help="write the numbers and every sample, too")
+    _common(p)
+
+
 def make_parser():
     """The whole parser."""
     from reidc import __version__
@@ -325,7 +358,8 @@ def make_parser():
         prog="reidc", description="Person re-identification networks with a C core.")
     parser.add_argument("--version", action="version", version=f"reidc {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
-    for add in (_demo, _train, _eval, _compare, _embed, _cam, _export, _info, _ablate):
+    for add in (_demo, _train, _eval, _compare, _embed, _cam, _export, _info, _ablate,
+                _bench):
         add(commands)
     return parser
 
@@ -358,7 +392,7 @@ def run(argv=None):
     if arguments.command is None:
         parser.print_usage(sys.stderr)
         _say("error: which command? One of demo, train, eval, compare, embed, cam, "
-             "export, info, ablate")
+             "export, info, ablate, bench")
         return 2
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal without × shows ? in its place

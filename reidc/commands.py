@@ -1,5 +1,5 @@
 """What `reidc train`, `eval`, `embed`, `export` and `info` do; `demo` is in `reidc.demo`,
-`ablate` in `reidc.ablate`, `cam` in `reidc.cam`.
+`ablate` in `reidc.ablate`, `bench` in `reidc.bench`, `cam` in `reidc.cam`.
 
 Each takes argparse's namespace and may raise UsageError for what was typed wrongly; results go to
 stdout, what happens meanwhile to stderr.
@@ -393,6 +393,13 @@ def demo(arguments):
 def ablate(arguments):
     """`reidc ablate`."""
     from reidc.ablate import run
+
+    return run(arguments)
+
+
+def bench(arguments):
+    """`reidc bench`."""
+    from reidc.bench.command import run
 
     return run(arguments)
 

@@ -29,7 +29,7 @@ def trained(folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize("command", ["", "demo", "train", "eval", "embed", "cam", "export",
-                                     "info", "ablate"])
+                                     "info", "ablate", "bench"])
 def test_help(capsys, command):
     status, out, _ = run(capsys, *command.split(), "--help")
     assert status == 0 and out.startswith(f"usage: reidc {command}".rstrip())

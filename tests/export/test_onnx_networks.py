@@ -152,6 +152,16 @@ def test_double_networks_are_exported_in_float32(tmp_path):
     assert onnx.TensorProto.DOUBLE not in types
 
 
+def test_quantized_networks_are_exported_in_float32(tmp_path):
+    m = excited("Baseline")
+    plain = m.embed(images(m), normalize=False)
+    m.quantize(images(m, 8))
+    assert m.precision == "int8" and (m.embed(images(m), normalize=False) != plain).any()
+    assert m.export_onnx(tmp_path / "q.onnx")["relative_difference"] < TOLERANCE
+    run = runtimes.runner("onnxruntime", (tmp_path / "q.onnx").read_bytes())
+    assert runtimes.apart(run({"images": images(m)})["embedding"], plain) <= TOLERANCE
+
+
 def test_a_wrong_file_is_not_written(tmp_path, monkeypatch):
     from reidc import _onnx_parts
 
