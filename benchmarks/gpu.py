@@ -146,7 +146,8 @@ def bench(system, args, clock):
     for name in ["reidc", *kinds]:
         train, infer = reidc_runners(system, args.dry) if name == "reidc" else \
             torch_runners(system, name, args.dry)
-        cases = [(f"train {args.batch}", train, args.batch)]
+        batch = 8 if args.dry else args.batch
+        cases = [(f"train {batch}", train, batch)]
         cases += [(f"infer {n}", infer, n) for n in ((1, 2) if args.dry else INFER)]
         for case, make, batch in cases:
             found = results.setdefault(case, {})
