@@ -10,7 +10,7 @@
 #include "cpu/update.h"
 #include "graph/op.h"
 
-#define RC_DEVICE_ABI 2 /* of this header; a library built from another one is refused */
+#define RC_DEVICE_ABI 3 /* of this header; a library built from another one is refused */
 
 typedef struct rc_device rc_device;
 typedef struct rc_device_graph rc_device_graph; /* recorded steps, ready to be replayed */
@@ -26,6 +26,7 @@ typedef enum rc_device_pass {
     RC_DEVICE_FORWARD,
     RC_DEVICE_BACKWARD,
     RC_DEVICE_COMMIT,
+    RC_DEVICE_CAST, /* y (+)= x[0], of `from`, as `element`; no operation */
     RC_DEVICE_FILL, /* y, ys: `value` everywhere; no operation */
     RC_DEVICE_FOLD, /* conv2d: y = weights times the batch norm's scale, behind them the shift:
                        x[0] weights, x[1] bias or NULL, x[2..5] gamma, beta, mean, var; attrs->eps */
@@ -38,6 +39,9 @@ typedef struct rc_device_request {
     const rc_call *call;
     uint32_t has;    /* bit k: x[k] will be given (forward), or is read (backward) */
     uint32_t wanted; /* backward: bit k: dx[k] is wanted; of conv2d exactly one at a time */
+    int element;     /* an rc_element (base/element.h): of x, y and their gradients, states and
+                        integers apart; RC_BF16: folded weights are that, too */
+    int from;        /* CAST */
     bool keeps;      /* ws will be given */
     bool folded;     /* conv2d forward: the shift lies behind the weights */
     float value;     /* FILL */
@@ -98,6 +102,8 @@ typedef struct rc_device_api {
     rc_status (*wait)(rc_device *d, rc_error *err); /* for everything */
     rc_status (*check)(rc_device *d, rc_error *err); /* without waiting */
 
+    /* Whether a kernel of this element runs the operation's passes; RC_REAL: most do. */
+    bool (*takes)(rc_op_id op, int element);
     /* RC_UNSUPPORTED where nothing runs this. May use free memory of the device for a while. */
     rc_status (*select)(rc_device *d, const rc_device_request *r, rc_device_kernel *out,
                         rc_error *err);

@@ -286,13 +286,11 @@ move(rc_model *m, int index, rc_error *err)
     if (index == rc_model_device(m)) {
         return RC_OK;
     }
-    if (index >= 0 && (m->real_size != sizeof(float) || m->compute != RC_REAL)) {
-        return rc_fail(err, RC_UNSUPPORTED,
-                       "device: precision '%s' runs on the CPU alone, cuda takes 'float32'",
-                       m->info.precision);
-    }
-    if (index >= 0 && m->compute == RC_U8) {
-        return rc_fail(err, RC_UNSUPPORTED, "device: precision 'int8' runs on the CPU alone");
+    bool fits = m->real_size == sizeof(float)
+                && (m->compute == RC_REAL || m->compute == RC_BF16);
+    if (index >= 0 && !fits) {
+        return rc_fail(err, RC_UNSUPPORTED, "device: precision '%s' runs on the CPU alone, cuda "
+                       "takes 'float32' and 'bfloat16'", m->info.precision);
     }
     RC_TRY(rc_model_fetch(m, err));
     if (index >= 0) { /* all that may fail, before anything changes */

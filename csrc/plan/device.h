@@ -63,6 +63,7 @@ void rc_companion_touch(rc_model *m, rc_companion *c);
 rc_status rc_device_forward_step(rc_model *m, rc_plan *p, rc_step step, rc_error *err);
 rc_status rc_device_backward_step(rc_model *m, rc_plan *p, rc_step step, rc_error *err);
 rc_status rc_device_commit_step(rc_model *m, rc_plan *p, rc_step step, rc_error *err);
+rc_status rc_device_cast_step(rc_model *m, rc_plan *p, rc_step step, rc_error *err);
 rc_status rc_device_fill_step(rc_model *m, rc_plan *p, rc_step step, float value, rc_error *err);
 
 rc_status rc_device_ready(rc_model *m, rc_plan *p, rc_error *err);

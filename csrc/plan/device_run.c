@@ -177,8 +177,9 @@ packed_memory(rc_model *m, const rc_plan *p, rc_error *err)
                                 ? &m->packed[p->steps[i].x[1].index] : NULL;
         if (packed && !packed->data) {
             void *block = NULL;
-            RC_TRY(on->api->alloc(on->d, rc_packed_floats(packed) * (int64_t)sizeof(float),
-                                  &block, err));
+            /* (the gaps between halves and floats of small ones) */
+            int64_t bytes = rc_packed_floats(packed) * (int64_t)sizeof(float) + 64;
+            RC_TRY(on->api->alloc(on->d, bytes, &block, err));
             packed->data = block;
             packed->version = UINT64_MAX;
         }

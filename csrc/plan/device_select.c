@@ -25,7 +25,8 @@ request_of(const rc_plan *p, const rc_step *step, rc_device_pass pass)
 {
     rc_device_request r = {
         .pass = pass, .op = p->units[step->unit].node.op, .call = &step->call,
-        .keeps = step->ws.kind != RC_REF_NONE};
+        .keeps = step->ws.kind != RC_REF_NONE,
+        .element = (pass == RC_DEVICE_BACKWARD ? p->backward : p->forward)[step->unit].kernel};
     for (int k = 0; k < step->call.n_in; k++) {
         r.has |= step->x[k].kind != RC_REF_NONE ? 1u << k : 0;
         r.wanted |= step->dx[k].kind != RC_REF_NONE ? 1u << k : 0;
@@ -43,18 +44,20 @@ state_ref(const rc_graph *g, rc_value v)
 
 /* The device's copy of this unit's weights, shared by the evaluation plans of a model. */
 static rc_status
-folded_for(rc_model *m, const rc_unit *u, rc_step *step, rc_error *err)
+folded_for(rc_model *m, const rc_plan *p, const rc_unit *u, rc_step *step, rc_error *err)
 {
     rc_packed wanted = {.weight = u->node.in[1],
                         .bias = u->node.n_in > 2 ? u->node.in[2] : RC_NONE,
                         .norm_eps = u->norm_eps,
                         .conv = {.packed = rc_shape_count(&step->call.xs[1]),
                                  .shape = {.k = step->call.xs[1].d[0]},
-                                 .folded = true},
+                                 .folded = true,
+                                 .element = p->forward[step->unit].kernel},
                         .version = UINT64_MAX};
     memcpy(wanted.norm, u->norm, sizeof wanted.norm);
     for (int32_t i = 0; i < m->n_packed; i++) {
-        if (m->packed[i].weight == wanted.weight && m->packed[i].norm[0] == wanted.norm[0]) {
+        if (m->packed[i].weight == wanted.weight && m->packed[i].norm[0] == wanted.norm[0]
+            && m->packed[i].conv.element == wanted.conv.element) {
             step->x[1] = (rc_ref){RC_REF_PACKED, i};
             return RC_OK;
         }
@@ -86,7 +89,8 @@ rc_device_fold(rc_model *m, rc_packed *packed, rc_error *err)
     }
     call.ys = xs[0];
     rc_device_request request = {
-        .pass = RC_DEVICE_FOLD, .op = RC_OP_conv2d, .call = &call, .has = 61u | (call.x[1] ? 2u : 0)};
+        .pass = RC_DEVICE_FOLD, .op = RC_OP_conv2d, .call = &call, .element = packed->conv.element,
+        .has = 61u | (call.x[1] ? 2u : 0)};
     rc_device_kernel kernel;
     RC_TRY(on->api->select(on->d, &request, &kernel, err));
     kernel.run(on->d, &call, kernel.choice);
@@ -102,7 +106,7 @@ rc_device_forward_step(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
     rc_device_request request = request_of(p, &step, RC_DEVICE_FORWARD);
     request.folded = u->folded;
     if (u->folded) {
-        RC_TRY(folded_for(m, u, &step, err));
+        RC_TRY(folded_for(m, p, u, &step, err));
     }
     return add(m, p, &step, &request, err);
 }
@@ -137,6 +141,15 @@ rc_status
 rc_device_commit_step(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
 {
     rc_device_request request = request_of(p, &step, RC_DEVICE_COMMIT);
+    return add(m, p, &step, &request, err);
+}
+
+rc_status
+rc_device_cast_step(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
+{
+    rc_device_request request = {.pass = RC_DEVICE_CAST, .call = &step.call, .has = 1,
+                                 .element = step.element,
+                                 .from = step.element == RC_BF16 ? RC_REAL : RC_BF16};
     return add(m, p, &step, &request, err);
 }
 

@@ -117,7 +117,8 @@ cast_to(rc_facts *f, rc_value v, rc_ref x, rc_element to, int32_t *buffer, rc_er
 {
     RC_TRY(new_buffer(f->p, bytes_as(f, v, to), buffer, err));
     rc_step step = rc_cast_step(f->m, f->p, v, x, to, (rc_ref){RC_REF_BUFFER, *buffer}, false);
-    return rc_plan_add_step(f->p, &step, err);
+    return f->m->on ? rc_device_cast_step(f->m, f->p, step, err)
+                    : rc_plan_add_step(f->p, &step, err);
 }
 
 /* Where v's data is as this element; cast before, unless another reader has asked already. */
@@ -248,7 +249,7 @@ gradient_cast(rc_facts *f, const rc_unit *unit, int k, rc_element element, rc_re
     }
     rc_ref to = {RC_REF_BUFFER, p->gradient_buffer[v]};
     rc_step step = rc_cast_step(f->m, p, v, from, p->elements[v], to, true);
-    return rc_plan_add_step(p, &step, err);
+    return f->m->on ? rc_device_cast_step(f->m, p, step, err) : rc_plan_add_step(p, &step, err);
 }
 
 static rc_status

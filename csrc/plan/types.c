@@ -13,11 +13,14 @@
  * A plan of a model that computes in bytes (RC_U8, evaluation alone) takes them where m->quantize
  * says so (int8.c); a convolution whose result nobody reads as bytes writes REAL at once.
  *
+ * On a device a kernel takes all it is given as one element but states and integers: units with a
+ * map among their values take vectors as bf16, too.
+ *
  * Another element: a line in base/element.h with its size, kernels whose `element` it is (in the
  * lists of cpu/dispatch.c or cpu/fast_table.c), casts in rc_cast_step below, and its rule here: for
  * which units (`has_kernel`), and which of their inputs (`signature_of`). Nothing else of the
  * planner asks what an element is. */
-#include "plan/plan.h"
+#include "plan/device.h"
 
 #include "cpu/cast.h"
 
@@ -53,6 +56,31 @@ is_map(const rc_graph *g, const rc_plan *p, rc_value v)
            && p->shapes[v].rank >= 3;
 }
 
+/* On a device. */
+static rc_signature
+signature_there(const rc_model *m, const rc_unit *u)
+{
+    const rc_graph *g = m->graph;
+    rc_signature s = {.kernel = m->compute};
+    for (int k = 0; k < u->node.n_in; k++) {
+        rc_value v = u->node.in[k];
+        bool state = v != RC_NONE && g->values[v].kind == RC_VALUE_STATE;
+        s.x[k] = state || plain_element(g, v) != RC_REAL ? plain_element(g, v) : m->compute;
+    }
+    s.y = plain_element(g, u->node.out) != RC_REAL ? RC_INT64 : m->compute;
+    return s;
+}
+
+static bool
+has_map(const rc_graph *g, const rc_plan *p, const rc_unit *u)
+{
+    bool found = is_map(g, p, u->node.out);
+    for (int k = 0; k < u->node.n_in; k++) {
+        found |= is_map(g, p, u->node.in[k]);
+    }
+    return found;
+}
+
 static rc_signature
 signature_of(const rc_model *m, const rc_plan *p, const rc_unit *u, bool backward)
 {
@@ -66,6 +94,10 @@ signature_of(const rc_model *m, const rc_plan *p, const rc_unit *u, bool backwar
     s.y = plain_element(g, u->node.out);
     bool plain = m->compute == RC_REAL || p->spec.exact || p->spec.kind == RC_PLAN_LOOK
                  || p->spec.kind == RC_PLAN_EXPLAIN || rc_reference_only();
+    if (!plain && m->on) {
+        return has_map(g, p, u) && m->on->api->takes(u->node.op, m->compute)
+                   ? signature_there(m, u) : s;
+    }
     if (plain || !has_kernel(m, m->compute, p, u, xs, backward)) {
         return s;
     }
@@ -106,7 +138,7 @@ choose_homes(const rc_model *m, rc_plan *p, bool *wanted)
     for (int32_t u = p->n_units - 1; u >= 0; u--) {
         const rc_node *node = &p->units[u].node;
         for (int k = 0; k < node->n_in; k++) {
-            if (is_map(g, p, node->in[k])) {
+            if (is_map(g, p, node->in[k])) { /* vectors stay what their producer gives */
                 wanted[node->in[k]] |= p->forward[u].x[k] != RC_REAL
                                        || p->backward[u].x[k] != RC_REAL;
             }

@@ -44,6 +44,20 @@ own_step(rc_device *d, const rc_call *call, const void *choice)
     c->launch(&told, d->stream);
 }
 
+static rc_cuda_type
+type_of(int element)
+{
+    return element == RC_BF16 ? RC_CUDA_BF16 : RC_CUDA_F32;
+}
+
+static void
+cast_step(rc_device *d, const rc_call *call, const void *choice)
+{
+    const rc_choice *c = choice;
+    rc_help_cast(d->stream, call->x[0], c->from, call->y, c->record.type,
+                 rc_shape_count(&call->ys), call->add[0]);
+}
+
 static void
 fill_step(rc_device *d, const rc_call *call, const void *choice)
 {
@@ -53,9 +67,8 @@ fill_step(rc_device *d, const rc_call *call, const void *choice)
 static void
 fold_step(rc_device *d, const rc_call *call, const void *choice)
 {
-    (void)choice;
     const rc_shape *w = &call->xs[0];
-    rc_help_fold(d->stream, call->x[0], call->x[1], call->x[2], call->x[3], call->x[4], call->x[5],
+    rc_help_fold(d->stream, ((const rc_choice *)choice)->record.type, call->x[0], call->x[1], call->x[2], call->x[3], call->x[4], call->x[5],
                  call->attrs->eps, w->d[0], rc_shape_count(w) / w->d[0], call->y);
 }
 
@@ -73,6 +86,8 @@ own_tmp(const rc_device_request *r, const rc_cuda_op *op)
         call.dx[k] = r->wanted >> k & 1 ? &somewhere : NULL;
     }
     call.ws = r->keeps ? &somewhere : NULL;
+    rc_cuda_record record = {type_of(r->element)};
+    call.extra = &record;
     return op->tmp_size(&call, r->pass == RC_DEVICE_BACKWARD);
 }
 
@@ -97,7 +112,6 @@ choose_own(const rc_device_request *r, rc_choice *out, rc_error *err)
     out->launch = r->pass == RC_DEVICE_FORWARD    ? op->forward
                   : r->pass == RC_DEVICE_BACKWARD ? op->backward
                                                   : op->commit;
-    out->record.type = RC_CUDA_F32;
     if (!out->launch) {
         return rc_fail(err, RC_UNSUPPORTED, "device: no CUDA kernel for '%s' (%s)",
                        names[r->op],
@@ -112,6 +126,12 @@ choose_own(const rc_device_request *r, rc_choice *out, rc_error *err)
 static rc_status
 choose(rc_device *d, const rc_device_request *r, rc_choice *out, rc_error *err)
 {
+    out->record.type = type_of(r->element);
+    if (r->pass == RC_DEVICE_CAST) {
+        out->kind = RC_CHOICE_CAST;
+        out->from = type_of(r->from);
+        return RC_OK;
+    }
     if (r->pass == RC_DEVICE_FILL) {
         out->kind = RC_CHOICE_FILL;
         out->value = r->value;
@@ -150,8 +170,12 @@ tell(const rc_choice *c, const rc_device_request *r, rc_device_kernel *out)
     *out = (rc_device_kernel){.choice = c, .tmp = c->tmp};
     switch (c->kind) {
     case RC_CHOICE_OWN:
-        out->name = "own kernel";
+        out->name = c->record.type == RC_CUDA_BF16 ? "own kernel, bf16" : "own kernel";
         out->run = own_step;
+        break;
+    case RC_CHOICE_CAST:
+        out->name = "cast";
+        out->run = cast_step;
         break;
     case RC_CHOICE_FILL:
         out->name = "fill";
@@ -204,6 +228,8 @@ key_of(const rc_device_request *r)
     key.op = (int32_t)r->op;
     key.has = r->has;
     key.wanted = r->wanted;
+    key.element = r->element;
+    key.from = r->from;
     key.flags = (r->folded ? 1 : 0) | (r->keeps ? 2 : 0);
     key.value = r->value;
     if (r->call->attrs) {
@@ -246,4 +272,14 @@ rc_device_select(rc_device *d, const rc_device_request *r, rc_device_kernel *out
     }
     tell(c, r, out);
     return RC_OK;
+}
+
+bool
+rc_device_takes(rc_op_id op, int element)
+{
+    if (element != RC_BF16) {
+        return element == RC_REAL;
+    }
+    /* Vectors and losses stay float32 (csrc/plan/types.c); of maps our kernels take both types. */
+    return op == RC_OP_conv2d || op == RC_OP_matmul || rc_cuda_op_table[op].forward;
 }

@@ -478,6 +478,7 @@ rc_device_library(void)
         .reach = rc_device_reach,
         .wait = rc_device_wait,
         .check = rc_device_check,
+        .takes = rc_device_takes,
         .select = rc_device_select,
         .stream = stream,
         .join = join,

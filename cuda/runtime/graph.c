@@ -24,6 +24,7 @@ typedef struct maker {
     int n_parts;
     cudnnBackendDescriptor_t operations[4];
     int n_operations;
+    cudnnDataType_t type; /* of tensors in memory */
     rc_status status; /* the first failure; later calls do nothing */
 } maker;
 
@@ -85,7 +86,7 @@ static cudnnBackendDescriptor_t
 tensor(maker *m, int64_t uid, const int64_t dims[4], bool is_virtual)
 {
     cudnnBackendDescriptor_t t = new_part(m, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
-    cudnnDataType_t type = CUDNN_DATA_FLOAT;
+    cudnnDataType_t type = is_virtual ? CUDNN_DATA_FLOAT : m->type;
     int64_t strides[4] = {dims[1] * dims[2] * dims[3], 1, dims[3] * dims[1], dims[1]};
     int64_t alignment = 16;
     set(m, t, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
@@ -240,7 +241,7 @@ is_allowed(maker *m, cudnnBackendDescriptor_t config)
             allowed = false;
             break;
         case CUDNN_NUMERICAL_NOTE_TENSOR_CORE: /* of float32: TF32 */
-            allowed = m->d->tf32;
+            allowed = m->d->tf32 || m->type != CUDNN_DATA_FLOAT;
             break;
         default:
             break;
@@ -400,7 +401,8 @@ go_through(maker *m, const rc_conv *c, cudnnBackendDescriptor_t graph,
 rc_status
 rc_conv_plan_make(rc_device *d, const rc_conv *c, rc_conv_plan *out, rc_error *err)
 {
-    maker m = {.d = d, .err = err};
+    maker m = {.d = d, .err = err,
+               .type = c->type == RC_CUDA_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT};
     chosen best = {0};
     cudnnBackendDescriptor_t graph = graph_of(&m, c);
     if (m.status == RC_OK && !go_through(&m, c, graph, CUDNN_HEUR_MODE_A, &best) && !best.plan) {
@@ -413,7 +415,7 @@ rc_conv_plan_make(rc_device *d, const rc_conv *c, rc_conv_plan *out, rc_error *e
         m.status = rc_fail(err, RC_UNSUPPORTED,
                            "cuDNN: no deterministic%s engine for a convolution of %lldx%lldx%lldx%"
                            "lld with %lld %lldx%lld filters, stride %lld, padding %lld, groups "
-                           "%lld", d->tf32 ? "" : " float32", (long long)c->n, (long long)c->c,
+                           "%lld", d->tf32 || c->type == RC_CUDA_BF16 ? "" : " float32", (long long)c->n, (long long)c->c,
                            (long long)c->h, (long long)c->w, (long long)c->k, (long long)c->kh,
                            (long long)c->kw, (long long)c->stride, (long long)c->pad,
                            (long long)c->groups);

@@ -13,23 +13,25 @@ struct fill {
     __device__ void operator()(int i) const { y[i] = value; }
 };
 
-struct accumulate {
-    const float *x;
-    float *y;
-    __device__ void operator()(int i) const { y[i] += x[i]; }
+template <class From, class To> struct cast {
+    const From *x;
+    To *y;
+    bool add;
+    __device__ void operator()(int i) const { rc_put(y, i, rc_get(x, i), add); }
 };
 
-struct epilogue {
-    float *y;
-    const float *bias, *residual;
+template <class T> struct epilogue {
+    T *y;
+    const float *bias;
+    const T *residual;
     int c;
     rc_activation act;
     __device__ void operator()(int i) const
     {
-        float v = y[i];
+        float v = rc_get(y, i);
         v += bias ? bias[i % c] : 0;
-        v += residual ? residual[i] : 0;
-        y[i] = act.value(v);
+        v += residual ? rc_get(residual, i) : 0;
+        rc_set(y, i, act.value(v));
     }
 };
 
@@ -40,18 +42,23 @@ struct before_act {
     __device__ void operator()(int i) const { d[i] = act.gradient(y[i], dy[i]); }
 };
 
-struct fold {
+template <class T> struct fold {
     const float *w, *bias, *gamma, *beta, *mean, *var;
-    float *out;
+    T *out, *shift;
+    float *shift_float;
     double eps;
     int k, per;
     __device__ void operator()(int i) const
     {
         int row = i < k * per ? i / per : i - k * per;
         double f = gamma[row] / sqrt((double)var[row] + eps);
-        out[i] = i < k * per
-                     ? w[i] * (float)f
-                     : (float)(beta[row] + ((bias ? bias[row] : 0.0f) - mean[row]) * f);
+        if (i < k * per) {
+            rc_set(out, i, w[i] * static_cast<float>(f));
+            return;
+        }
+        float s = static_cast<float>(beta[row] + ((bias ? bias[row] : 0.0f) - mean[row]) * f);
+        rc_set(shift, row, s);
+        shift_float[row] = s;
     }
 };
 
@@ -96,8 +103,8 @@ unit_rows_kernel(float *rows, int d)
 
 constexpr int SUM_ROWS = 512; /* that a thread adds up */
 
-struct row_sums { /* parts (blocks of rows, c) */
-    const float *x;
+template <class T> struct row_sums { /* parts (blocks of rows, c) */
+    const T *x;
     float *parts;
     int64_t rows;
     int c;
@@ -107,7 +114,7 @@ struct row_sums { /* parts (blocks of rows, c) */
         int64_t last = first + SUM_ROWS < rows ? first + SUM_ROWS : rows;
         double sum = 0;
         for (int64_t r = first; r < last; r++) {
-            sum += x[r * c + column];
+            sum += rc_get(x, r * c + column);
         }
         parts[i] = static_cast<float>(sum);
     }
@@ -212,17 +219,43 @@ rc_help_fill(rc_cuda_stream stream, float *y, int64_t count, float value)
     rc_each(stream, count, fill{y, value});
 }
 
-void
-rc_help_accumulate(rc_cuda_stream stream, const float *x, float *y, int64_t count)
+template <class From, class To>
+static void
+cast_as(rc_cuda_stream stream, const void *x, void *y, int64_t count, bool add)
 {
-    rc_each(stream, count, accumulate{x, y});
+    rc_each(stream, count,
+            cast<From, To>{static_cast<const From *>(x), static_cast<To *>(y), add});
 }
 
 void
-rc_help_epilogue(rc_cuda_stream stream, float *y, const float *bias, const float *residual,
-                 int64_t rows, int64_t c, int act, float slope)
+rc_help_cast(rc_cuda_stream stream, const void *x, rc_cuda_type from, void *y, rc_cuda_type to,
+             int64_t count, bool add)
 {
-    rc_each(stream, rows * c, epilogue{y, bias, residual, static_cast<int>(c), {act, slope}});
+    if (from == RC_CUDA_F32) {
+        (to == RC_CUDA_F32 ? cast_as<float, float> : cast_as<float, rc_bf16>)(stream, x, y, count,
+                                                                             add);
+    } else {
+        (to == RC_CUDA_F32 ? cast_as<rc_bf16, float>
+                           : cast_as<rc_bf16, rc_bf16>)(stream, x, y, count, add);
+    }
+}
+
+template <class T>
+static void
+epilogue_as(rc_cuda_stream stream, void *y, const float *bias, const void *residual, int64_t rows,
+            int64_t c, rc_activation act)
+{
+    rc_each(stream, rows * c,
+            epilogue<T>{static_cast<T *>(y), bias, static_cast<const T *>(residual),
+                        static_cast<int>(c), act});
+}
+
+void
+rc_help_epilogue(rc_cuda_stream stream, rc_cuda_type type, void *y, const float *bias,
+                 const void *residual, int64_t rows, int64_t c, int act, float slope)
+{
+    (type == RC_CUDA_F32 ? epilogue_as<float> : epilogue_as<rc_bf16>)(stream, y, bias, residual,
+                                                                      rows, c, {act, slope});
 }
 
 void
@@ -238,22 +271,41 @@ rc_help_sums_parts(int64_t rows, int64_t c)
     return rc_up(rows, SUM_ROWS) * c;
 }
 
+template <class T>
+static void
+row_sums_as(rc_cuda_stream stream, const void *x, float *parts, int64_t rows, int64_t c)
+{
+    rc_each(stream, rc_help_sums_parts(rows, c),
+            row_sums<T>{static_cast<const T *>(x), parts, rows, static_cast<int>(c)});
+}
+
 void
-rc_help_column_sums(rc_cuda_stream stream, const float *x, int64_t rows, int64_t c, bool add,
-                    float *out, float *parts)
+rc_help_column_sums(rc_cuda_stream stream, rc_cuda_type type, const void *x, int64_t rows,
+                    int64_t c, bool add, float *out, float *parts)
 {
     int width = static_cast<int>(c);
-    rc_each(stream, rc_help_sums_parts(rows, c), row_sums{x, parts, rows, width});
+    (type == RC_CUDA_F32 ? row_sums_as<float> : row_sums_as<rc_bf16>)(stream, x, parts, rows, c);
     rc_each(stream, c, part_sums{parts, out, static_cast<int>(rc_up(rows, SUM_ROWS)), width, add});
 }
 
 void
-rc_help_fold(rc_cuda_stream stream, const float *w, const float *bias, const float *gamma,
-             const float *beta, const float *mean, const float *var, double eps, int64_t k,
-             int64_t per, float *out)
+rc_help_fold(rc_cuda_stream stream, rc_cuda_type type, const float *w, const float *bias,
+             const float *gamma, const float *beta, const float *mean, const float *var, double eps,
+             int64_t k, int64_t per, void *out)
 {
-    rc_each(stream, k * per + k, fold{w, bias, gamma, beta, mean, var, out, eps,
-                                      static_cast<int>(k), static_cast<int>(per)});
+    int rows = static_cast<int>(k), row = static_cast<int>(per);
+    void *shift = static_cast<char *>(out) + rc_folded_shift(type, k, per);
+    float *as_float = reinterpret_cast<float *>(static_cast<char *>(out)
+                                                + rc_folded_float(type, k, per));
+    if (type == RC_CUDA_F32) {
+        rc_each(stream, k * per + k,
+                fold<float>{w, bias, gamma, beta, mean, var, static_cast<float *>(out),
+                            static_cast<float *>(shift), as_float, eps, rows, row});
+    } else {
+        rc_each(stream, k * per + k,
+                fold<rc_bf16>{w, bias, gamma, beta, mean, var, static_cast<rc_bf16 *>(out),
+                              static_cast<rc_bf16 *>(shift), as_float, eps, rows, row});
+    }
 }
 
 void

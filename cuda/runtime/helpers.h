@@ -11,25 +11,40 @@
 extern "C" {
 #endif
 
+/* "type": of values that are not told to be float. */
+
+/* y (+)= x */
+void rc_help_cast(rc_cuda_stream stream, const void *x, rc_cuda_type from, void *y,
+                  rc_cuda_type to, int64_t count, bool add);
 /* y = value */
 void rc_help_fill(rc_cuda_stream stream, float *y, int64_t count, float value);
-/* y += x */
-void rc_help_accumulate(rc_cuda_stream stream, const float *x, float *y, int64_t count);
-/* y (rows, c) = act(y + bias (c) + residual (rows, c)); bias, residual may be NULL */
-void rc_help_epilogue(rc_cuda_stream stream, float *y, const float *bias, const float *residual,
-                      int64_t rows, int64_t c, int act, float slope);
+/* y (rows, c) = act(y + bias (c) + residual (rows, c)); bias (float), residual may be NULL */
+void rc_help_epilogue(rc_cuda_stream stream, rc_cuda_type type, void *y, const float *bias,
+                      const void *residual, int64_t rows, int64_t c, int act, float slope);
 /* d = dy before the activation whose output is y */
 void rc_help_before_act(rc_cuda_stream stream, const float *y, const float *dy, float *d,
                         int64_t count, int act, float slope);
-/* out (c) (+)= sums over the rows of x (rows, c); parts: rc_help_sums_parts floats */
+/* out (c, float) (+)= sums over the rows of x (rows, c); parts: rc_help_sums_parts floats */
 int64_t rc_help_sums_parts(int64_t rows, int64_t c);
-void rc_help_column_sums(rc_cuda_stream stream, const float *x, int64_t rows, int64_t c, bool add,
-                         float *out, float *parts);
-/* out: w (k, per) times gamma/sqrt(var + eps); behind it the shift, beta + (bias - mean) times the
- * same (k) */
-void rc_help_fold(rc_cuda_stream stream, const float *w, const float *bias, const float *gamma,
+void rc_help_column_sums(rc_cuda_stream stream, rc_cuda_type type, const void *x, int64_t rows,
+                         int64_t c, bool add, float *out, float *parts);
+/* out: w (k, per) times gamma/sqrt(var + eps), of `type`; behind it, at rc_folded_shift bytes, the
+ * shift of that type, beta + (bias - mean) times the same (k); at rc_folded_float the same as float
+ * (float weights: where the shift is) */
+static inline int64_t
+rc_folded_shift(rc_cuda_type type, int64_t k, int64_t per)
+{
+    return type == RC_CUDA_F32 ? 4 * k * per : (2 * k * per + 15) / 16 * 16;
+}
+static inline int64_t
+rc_folded_float(rc_cuda_type type, int64_t k, int64_t per)
+{
+    int64_t shift = rc_folded_shift(type, k, per);
+    return type == RC_CUDA_F32 ? shift : shift + (2 * k + 15) / 16 * 16;
+}
+void rc_help_fold(rc_cuda_stream stream, rc_cuda_type type, const float *w, const float *bias, const float *gamma,
                   const float *beta, const float *mean, const float *var, double eps, int64_t k,
-                  int64_t per, float *out);
+                  int64_t per, void *out);
 /* to (n,h,w,3) from maps of any strides, columns reversed if `mirror` */
 void rc_help_gather(rc_cuda_stream stream, const rc_device_maps *from, float *to, int64_t n,
                     int64_t h, int64_t w, bool mirror);

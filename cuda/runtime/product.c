@@ -27,13 +27,19 @@ rc_product_plan_free(const rc_device *d, rc_product_plan *plan)
     memset(plan, 0, sizeof *plan);
 }
 
+static cudaDataType_t
+of_cuda(rc_cuda_type type)
+{
+    return type == RC_CUDA_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
 static rc_status
-layout(rc_device *d, int64_t rows, int64_t cols, int64_t ld, int64_t batch, int64_t stride,
-       cublasLtMatrixLayout_t *out, rc_error *err)
+layout(rc_device *d, rc_cuda_type type, int64_t rows, int64_t cols, int64_t ld, int64_t batch,
+       int64_t stride, cublasLtMatrixLayout_t *out, rc_error *err)
 {
     const rc_libraries *lib = d->lib;
     int32_t count = (int32_t)batch;
-    RC_TRY(rc_blas_status(d, lib->cublasLtMatrixLayoutCreate(out, CUDA_R_32F, (uint64_t)cols,
+    RC_TRY(rc_blas_status(d, lib->cublasLtMatrixLayoutCreate(out, of_cuda(type), (uint64_t)cols,
                                                              (uint64_t)rows, ld), "a layout", err));
     if (batch == 1) {
         return RC_OK;
@@ -57,7 +63,9 @@ set(rc_device *d, cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t
 static rc_status
 describe(rc_device *d, const rc_product *p, rc_product_plan *out, rc_error *err)
 {
-    cublasComputeType_t compute = d->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    bool tf32 = d->tf32 && p->factors == RC_CUDA_F32;
+    cublasComputeType_t compute = tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    cudaDataType_t bias_type = of_cuda(p->result);
     cublasOperation_t first = p->trans_b ? CUBLAS_OP_T : CUBLAS_OP_N;
     cublasOperation_t second = p->trans_a ? CUBLAS_OP_T : CUBLAS_OP_N;
     cublasLtEpilogue_t epilogue = p->bias && p->relu ? CUBLASLT_EPILOGUE_RELU_BIAS
@@ -69,11 +77,15 @@ describe(rc_device *d, const rc_product *p, rc_product_plan *out, rc_error *err)
     RC_TRY(set(d, out->operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first, err));
     RC_TRY(set(d, out->operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second, err));
     RC_TRY(set(d, out->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue, err));
-    RC_TRY(layout(d, p->trans_b ? p->n : p->k, p->trans_b ? p->k : p->n, p->ldb, p->batch,
+    if (p->bias) {
+        RC_TRY(set(d, out->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type,
+                   sizeof bias_type, err));
+    }
+    RC_TRY(layout(d, p->factors, p->trans_b ? p->n : p->k, p->trans_b ? p->k : p->n, p->ldb, p->batch,
                   p->stride_b, &out->a, err));
-    RC_TRY(layout(d, p->trans_a ? p->k : p->m, p->trans_a ? p->m : p->k, p->lda, p->batch,
+    RC_TRY(layout(d, p->factors, p->trans_a ? p->k : p->m, p->trans_a ? p->m : p->k, p->lda, p->batch,
                   p->stride_a, &out->b, err));
-    return layout(d, p->m, p->n, p->ldc, p->batch, p->stride_c, &out->c, err);
+    return layout(d, p->result, p->m, p->n, p->ldc, p->batch, p->stride_c, &out->c, err);
 }
 
 static rc_status
@@ -201,7 +213,7 @@ rc_linear_step(rc_device *d, const rc_call *call, const void *choice)
     const void *bias = call->n_in > 2 ? call->x[2] : NULL;
     rc_product_run(d, &c->products[0], call->x[0], call->x[1], bias, NULL, call->y, call->tmp);
     if (c->separate) {
-        rc_help_epilogue(d->stream, call->y, bias, NULL, call->ys.d[0], call->ys.d[1],
+        rc_help_epilogue(d->stream, RC_CUDA_F32, call->y, bias, NULL, call->ys.d[0], call->ys.d[1],
                          (int)call->attrs->act, (float)call->attrs->slope);
     }
 }
@@ -221,7 +233,7 @@ rc_linear_backward_step(rc_device *d, const rc_call *call, const void *choice)
         rc_product_run(d, &c->products[1], dy, call->x[0], NULL, NULL, call->dx[1], scratch);
     }
     if (call->n_in > 2 && call->dx[2]) {
-        rc_help_column_sums(d->stream, dy, call->ys.d[0], call->ys.d[1], call->add[2], call->dx[2],
+        rc_help_column_sums(d->stream, RC_CUDA_F32, dy, call->ys.d[0], call->ys.d[1], call->add[2], call->dx[2],
                             scratch);
     }
     if (call->dx[0]) {
@@ -251,18 +263,22 @@ rc_matmul_choose(rc_device *d, const rc_device_request *r, rc_choice *out, rc_er
     const rc_attrs *at = call->attrs;
     const rc_shape *xs = call->xs, *y = &call->ys;
     bool ta = at->trans_a, tb = at->trans_b;
+    rc_cuda_type type = r->element == RC_BF16 ? RC_CUDA_BF16 : RC_CUDA_F32;
     if (r->pass == RC_DEVICE_FORWARD) {
         rc_product p = stacked(&xs[0], ta, &xs[1], tb, at->scale, false);
+        p.factors = p.result = type;
         return plan_number(d, out, 0, &p, err);
     }
     if (r->wanted & 1) {
         rc_product p = ta ? stacked(&xs[1], tb, y, true, at->scale, call->add[0])
                           : stacked(y, false, &xs[1], !tb, at->scale, call->add[0]);
+        p.factors = p.result = type;
         RC_TRY(plan_number(d, out, 0, &p, err));
     }
     if (r->wanted & 2) {
         rc_product p = tb ? stacked(y, true, &xs[0], ta, at->scale, call->add[1])
                           : stacked(&xs[0], !ta, y, false, at->scale, call->add[1]);
+        p.factors = p.result = type;
         RC_TRY(plan_number(d, out, 1, &p, err));
     }
     return RC_OK;

@@ -17,6 +17,7 @@
 #include <cuda_runtime_api.h>
 #include <cudnn.h>
 
+#include "base/element.h"
 #include "cuda.h"
 #include "device/device.h"
 #include "helpers.h"
@@ -97,6 +98,7 @@ void rc_device_graph_release(rc_device *d, rc_device_graph *g);
 rc_status rc_device_select(rc_device *d, const rc_device_request *r, rc_device_kernel *out,
                            rc_error *err);
 void rc_choices_free(rc_device *d);
+bool rc_device_takes(rc_op_id op, int element);
 
 /* ---- matrix products (product.c) ------------------------------------------------------------- */
 
@@ -107,6 +109,7 @@ typedef struct rc_product {
     int64_t lda, ldb, ldc, stride_a, stride_b, stride_c;
     bool trans_a, trans_b, bias, relu, adds; /* adds: beta 1 */
     float alpha;
+    rc_cuda_type factors, result; /* of A and B; of C, D and the bias */
 } rc_product;
 
 typedef struct rc_product_plan {
@@ -132,6 +135,7 @@ typedef struct rc_conv {
     int64_t n, c, h, w, k, oh, ow, kh, kw, stride, pad, groups;
     bool residual, bias, relu; /* of the forward, in this order after it */
     float slope;               /* below zero */
+    rc_cuda_type type;         /* of all tensors; what lies between steps of a graph is float */
 } rc_conv;
 
 /* Tensors by their numbers in a graph. */
@@ -154,6 +158,7 @@ void rc_conv_run(rc_device *d, const rc_conv_plan *plan, void *x, void *w, void 
 
 typedef enum rc_choice_kind {
     RC_CHOICE_OWN,      /* a launcher of cuda/ops */
+    RC_CHOICE_CAST,
     RC_CHOICE_FILL,
     RC_CHOICE_FOLD,
     RC_CHOICE_CONV,     /* conv.c: one pass of a convolution */
@@ -168,6 +173,7 @@ typedef enum rc_choice_kind {
 typedef struct rc_choice_key {
     int32_t pass, op, n_in;
     uint32_t has, wanted, flags, add;
+    int32_t element, from;
     float value;
     rc_attrs attrs;
     rc_shape y, x[RC_KEY_INPUTS];
@@ -184,7 +190,10 @@ struct rc_choice {
     bool is_product;           /* CONV: products[0] instead of conv */
     bool separate;             /* CONV forward: bias, residual, activation by a helper behind it;
                                   backward: the result is made in tmp and then added */
+    rc_cuda_type from;         /* CAST; the other is record's */
     rc_conv asked;             /* CONV: all of it, fused or not */
+    bool folded;               /* CONV: weights are of the type already, the shift behind them */
+    int64_t weights_at;        /* CONV: bytes of tmp before weights of another type than float; < 0 */
     rc_conv_plan conv;
     rc_product_plan products[3]; /* LINEAR, MATMUL: y; or dx, dw */
     bool has_product[3];

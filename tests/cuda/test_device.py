@@ -11,7 +11,9 @@ import reidc
 
 sys.path.insert(0, os.path.dirname(__file__))
 import standin_build
-from device_checks import LABELS, SYSTEMS, agree, images, near, near_states, three
+from device_checks import (
+    LABELS, SYSTEMS, agree, agree_in_bfloat16, images, near, near_states, three,
+)
 
 PATH, WHY = standin_build.library()
 if not PATH:
@@ -66,6 +68,19 @@ def test_backward_from_outputs():
              cpu.backward(gradients, input_gradient=True), 1e-3)
     near_states(gpu.gradients(), cpu.gradients(), 1e-3)
     near_states(gpu.state_dict(), cpu.state_dict())
+
+
+@pytest.mark.parametrize("system", [
+    pytest.param(s, marks=[] if s == "HAMR" else pytest.mark.slow) for s in SYSTEMS])
+def test_systems_in_bfloat16(system):
+    try:
+        baseline(precision="bfloat16")
+    except ValueError:
+        pytest.skip("no precision 'bfloat16' in this build")
+    CARD.reset()
+    agree_in_bfloat16(system)
+    log = CARD.log()
+    assert any(line.startswith("cudnnBackendExecute") for line in log)
 
 
 QUICK = ("Baseline", "HAMR")  # the others take 7 to 15 s each
@@ -254,15 +269,14 @@ def test_what_there_is():
     assert 0 < info["free_bytes"] <= info["total_bytes"]
 
 
-@pytest.mark.parametrize("precision", ["float64", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float64", "int8"])
 def test_other_precisions(precision):
-    try:
-        m = baseline(precision=precision)
-    except ValueError:
-        pytest.skip(f"no {precision} yet")
-    with pytest.raises(NotImplementedError, match=precision):
+    m = baseline(precision=precision)
+    with pytest.raises(NotImplementedError, match=f"'{precision}' runs on the CPU"):
         m.to("cuda")
     assert m.device == "cpu"
+    with pytest.raises(NotImplementedError, match=precision):
+        baseline("cuda", precision=precision)
 
 
 def test_out_of_memory():

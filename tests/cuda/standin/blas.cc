@@ -11,12 +11,17 @@ struct operation {
     cublasOperation_t a = CUBLAS_OP_N, b = CUBLAS_OP_N;
     cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
     const void *bias = nullptr;
+    cudaDataType bias_type = CUDA_R_32F;
 };
 
 struct layout {
     cudaDataType type;
     int64_t rows, cols, ld, batch = 1, stride = 0;
-    int64_t elements() const { return (batch - 1) * stride + (cols - 1) * ld + rows; }
+    bool half() const { return type == CUDA_R_16BF; }
+    int64_t bytes() const
+    {
+        return (half() ? 2 : 4) * ((batch - 1) * stride + (cols - 1) * ld + rows);
+    }
 };
 
 struct preference {
@@ -45,16 +50,17 @@ take(T *to, const void *from, size_t size)
 
 void
 multiply(const operation &o, layout a, layout b, layout c, float alpha, float beta,
-         const float *pa, const float *pb, const float *pc, float *pd)
+         standin::values pa, standin::values pb, standin::values pc, standin::values pd)
 {
     int64_t inner = o.a == CUBLAS_OP_N ? a.cols : a.rows;
-    const float *bias = static_cast<const float *>(o.bias);
+    standin::values bias = {const_cast<void *>(o.bias), o.bias_type == CUDA_R_16BF};
     bool biased = o.epilogue & CUBLASLT_EPILOGUE_BIAS, relu = o.epilogue & CUBLASLT_EPILOGUE_RELU;
-    if (!standin::covers(pa, 4 * a.elements(), "cublasLt: A")
-        || !standin::covers(pb, 4 * b.elements(), "cublasLt: B")
-        || (beta != 0 && !standin::covers(pc, 4 * c.elements(), "cublasLt: C"))
-        || !standin::covers(pd, 4 * c.elements(), "cublasLt: D")
-        || (biased && !standin::covers(bias, 4 * c.rows, "cublasLt: the bias"))) {
+    if (!standin::covers(pa.at, a.bytes(), "cublasLt: A")
+        || !standin::covers(pb.at, b.bytes(), "cublasLt: B")
+        || (beta != 0 && !standin::covers(pc.at, c.bytes(), "cublasLt: C"))
+        || !standin::covers(pd.at, c.bytes(), "cublasLt: D")
+        || (biased && !standin::covers(bias.at, (bias.half ? 2 : 4) * c.rows,
+                                       "cublasLt: the bias"))) {
         return;
     }
     for (int64_t n = 0; n < c.batch; n++) {
@@ -64,12 +70,12 @@ multiply(const operation &o, layout a, layout b, layout c, float alpha, float be
                 for (int64_t k = 0; k < inner; k++) {
                     int64_t at = o.a == CUBLAS_OP_N ? k * a.ld + i : i * a.ld + k;
                     int64_t bt = o.b == CUBLAS_OP_N ? j * b.ld + k : k * b.ld + j;
-                    sum += (double)pa[n * a.stride + at] * pb[n * b.stride + bt];
+                    sum += (double)pa.get(n * a.stride + at) * pb.get(n * b.stride + bt);
                 }
                 int64_t to = n * c.stride + j * c.ld + i;
-                double v = alpha * sum + (beta != 0 ? (double)beta * pc[to] : 0)
-                           + (biased ? bias[i] : 0);
-                pd[to] = (float)(relu && v < 0 ? 0 : v);
+                double v = alpha * sum + (beta != 0 ? (double)beta * pc.get(to) : 0)
+                           + (biased ? bias.get(i) : 0);
+                pd.put(to, (float)(relu && v < 0 ? 0 : v));
             }
         }
     }
@@ -149,6 +155,8 @@ cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttr
         return take(&o->epilogue, value, size);
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
         return take(&o->bias, value, size);
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
+        return take(&o->bias_type, value, size);
     default:
         standin::problem("cublasLt: an attribute that the stand-in does not know");
         return CUBLAS_STATUS_INVALID_VALUE;
@@ -160,7 +168,7 @@ cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type, uint6
                            uint64_t cols, int64_t ld)
 {
     CALL("%lld x %lld", (long long)rows, (long long)cols);
-    if (type != CUDA_R_32F || ld < (int64_t)rows || rows < 1 || cols < 1) {
+    if ((type != CUDA_R_32F && type != CUDA_R_16BF) || ld < (int64_t)rows || rows < 1 || cols < 1) {
         standin::problem("cublasLt: a layout of %lld x %lld with %lld between columns",
                          (long long)rows, (long long)cols, (long long)ld);
         return CUBLAS_STATUS_INVALID_VALUE;
@@ -255,6 +263,12 @@ cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
                          (long long)c.rows, (long long)c.cols);
         return CUBLAS_STATUS_INVALID_VALUE;
     }
+    /* Both factors of one type; the result of it, or float32 of bfloat16; a bias as the result. */
+    bool biased = o.epilogue & CUBLASLT_EPILOGUE_BIAS;
+    if (a.type != b.type || (c.half() && !a.half()) || (biased && o.bias_type != c.type)) {
+        standin::problem("cublasLt: types that do not go together");
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
     size_t workspace = static_cast<size_t>(m % 4 * 1024);
     for (uint32_t alignment : behind<preference>(p)->alignment) {
         if (alignment > 16) {
@@ -290,9 +304,9 @@ cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, c
         if (bytes && standin::covers(workspace, (int64_t)bytes, "cublasLt: workspace")) {
             memset(workspace, 0xff, bytes);
         }
-        multiply(o, la, lb, lc, scale, added, static_cast<const float *>(a),
-                 static_cast<const float *>(b), static_cast<const float *>(c),
-                 static_cast<float *>(d));
+        multiply(o, la, lb, lc, scale, added, {const_cast<void *>(a), la.half()},
+                 {const_cast<void *>(b), lb.half()}, {const_cast<void *>(c), lc.half()},
+                 {d, lc.half()});
     });
     return CUBLAS_STATUS_SUCCESS;
 }

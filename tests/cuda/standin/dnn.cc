@@ -1,7 +1,7 @@
 /* cuDNN of the stand-in (standin.h): the backend interface's descriptors, the graphs that it
  * supports, and convolutions in plain loops, sums in double.
  *
- * Supported is what cuDNN documents for float32 of its convolution engines: a convolution pass
+ * Supported is what cuDNN documents for float32 and bfloat16 of its convolution engines: a convolution pass
  * alone, or a forward with a bias, or with a residual and a bias, and a ReLU without a slope behind
  * it, of one group. A graph's engines are, in this order: one on tensor cores (TF32), one that is
  * not deterministic, one whose plan cannot be made, and two that work. */
@@ -59,7 +59,7 @@ struct plan {
     int64_t n, c, h, w, k, oh, ow, cg, kh, kw, stride, pad;
     int64_t x, weights, y; /* tensors' numbers */
     int64_t bias = 0, residual = 0;
-    bool relu = false;
+    bool relu = false, half = false;
     int64_t workspace = 0;
 };
 
@@ -90,13 +90,27 @@ uid(const descriptor *t)
     return t->number(CUDNN_ATTR_TENSOR_UNIQUE_ID, 0);
 }
 
-/* float32, four dimensions, channels last, 16-byte addresses. */
+bool
+is_half(const descriptor *t)
+{
+    return t->get<cudnnDataType_t>(CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_DATA_INT8)
+           == CUDNN_DATA_BFLOAT16;
+}
+
+bool
+is_virtual(const descriptor *t)
+{
+    return t->get<char>(CUDNN_ATTR_TENSOR_IS_VIRTUAL);
+}
+
+/* float32 or bfloat16, four dimensions, channels last, 16-byte addresses. */
 bool
 tensor_is_fine(const descriptor *t)
 {
     int64_t expected[4] = {dim(t, 1) * dim(t, 2) * dim(t, 3), 1, dim(t, 3) * dim(t, 1), dim(t, 1)};
-    bool fine = t->get<cudnnDataType_t>(CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_DATA_INT8)
-                    == CUDNN_DATA_FLOAT
+    cudnnDataType_t type =
+        t->get<cudnnDataType_t>(CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_DATA_INT8);
+    bool fine = (type == CUDNN_DATA_FLOAT || (type == CUDNN_DATA_BFLOAT16 && !is_virtual(t)))
                 && t->number(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, 0) == 16 && uid(t) > 0;
     for (int i = 0; i < 4; i++) {
         fine = fine && dim(t, i) > 0 && t->number(CUDNN_ATTR_TENSOR_STRIDES, i) == expected[i];
@@ -126,7 +140,7 @@ convolution_of(const descriptor *o, plan *p, const descriptor **end)
     const descriptor *conv = o->part(name[0]), *x = o->part(name[1]), *w = o->part(name[2]),
                      *y = o->part(name[3]);
     if (!conv || !x || !w || !y || !tensor_is_fine(x) || !tensor_is_fine(w) || !tensor_is_fine(y)) {
-        standin::problem("cudnn: a convolution without its tensors, or not float32 NHWC");
+        standin::problem("cudnn: a convolution without its tensors, or not float32 or bfloat16 NHWC");
         return false;
     }
     p->n = dim(x, 0);
@@ -145,6 +159,11 @@ convolution_of(const descriptor *o, plan *p, const descriptor **end)
     p->weights = uid(w);
     p->y = uid(y);
     *end = y;
+    p->half = is_half(x);
+    if (is_half(w) != p->half || (!is_virtual(y) && is_half(y) != p->half)) {
+        standin::problem("cudnn: a convolution of two types");
+        return false;
+    }
     int64_t groups = p->cg ? p->c / p->cg : 0;
     bool fits = conv->get<cudnnDataType_t>(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_INT8)
                     == CUDNN_DATA_FLOAT
@@ -176,11 +195,15 @@ pointwise_of(const descriptor *o, plan *p, const descriptor **end)
         what ? what->get<cudnnPointwiseMode_t>(CUDNN_ATTR_POINTWISE_MODE, CUDNN_POINTWISE_ADD)
              : CUDNN_POINTWISE_ADD;
     if (!what || x != *end || !y || !tensor_is_fine(y) || p->relu
-        || !x->get<char>(CUDNN_ATTR_TENSOR_IS_VIRTUAL)) {
+        || !is_virtual(x)) {
         standin::problem("cudnn: a pointwise step that does not follow what is before it");
         return false;
     }
     *end = y;
+    if ((!is_virtual(y) && is_half(y) != p->half) || (b && is_half(b) != p->half)) {
+        standin::problem("cudnn: a pointwise step of two types");
+        return false;
+    }
     if (mode == CUDNN_POINTWISE_RELU_FWD) {
         p->relu = true;
         return what->get<double>(CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP_SLOPE) == 0;
@@ -212,7 +235,7 @@ understand(const descriptor *graph, plan *p)
     for (size_t i = 1; i < ops->second.size(); i++) {
         supported = pointwise_of(ops->second[i], p, &end) && supported;
     }
-    if (end->get<char>(CUDNN_ATTR_TENSOR_IS_VIRTUAL)) {
+    if (is_virtual(end)) {
         standin::problem("cudnn: a graph whose end is virtual");
     }
     if (p->pass == 0) {
@@ -225,8 +248,7 @@ understand(const descriptor *graph, plan *p)
 /* ---- convolutions ----------------------------------------------------------------------------------------- */
 
 struct arrays {
-    float *x, *w, *y;
-    const float *bias, *residual;
+    standin::values x, w, y, bias, residual;
 };
 
 template <class F>
@@ -263,34 +285,35 @@ convolve(const plan &p, const arrays &a)
         each_tap(p, [&](int64_t y, int64_t x, int64_t w) {
             double v = 0;
             for (int64_t c = 0; c < cg; c++) {
-                v += (double)a.x[x + c] * a.w[w + c];
+                v += (double)a.x.get(x + c) * a.w.get(w + c);
             }
             sum[(size_t)y] += v;
         });
         for (size_t i = 0; i < sum.size(); i++) {
-            double v = sum[i] + (a.residual ? a.residual[i] : 0)
-                       + (a.bias ? a.bias[(int64_t)i % p.k] : 0);
-            a.y[i] = (float)(p.relu && v < 0 ? 0 : v);
+            int64_t at = (int64_t)i;
+            double v = sum[i] + (a.residual.at ? a.residual.get(at) : 0)
+                       + (a.bias.at ? a.bias.get(at % p.k) : 0);
+            a.y.put(at, (float)(p.relu && v < 0 ? 0 : v));
         }
     } else if (p.pass == 1) {
         sum.assign((size_t)(p.n * p.h * p.w * p.c), 0);
         each_tap(p, [&](int64_t y, int64_t x, int64_t w) {
             for (int64_t c = 0; c < cg; c++) {
-                sum[(size_t)(x + c)] += (double)a.y[y] * a.w[w + c];
+                sum[(size_t)(x + c)] += (double)a.y.get(y) * a.w.get(w + c);
             }
         });
         for (size_t i = 0; i < sum.size(); i++) {
-            a.x[i] = (float)sum[i];
+            a.x.put((int64_t)i, (float)sum[i]);
         }
     } else {
         sum.assign((size_t)(p.k * p.kh * p.kw * cg), 0);
         each_tap(p, [&](int64_t y, int64_t x, int64_t w) {
             for (int64_t c = 0; c < cg; c++) {
-                sum[(size_t)(w + c)] += (double)a.y[y] * a.x[x + c];
+                sum[(size_t)(w + c)] += (double)a.y.get(y) * a.x.get(x + c);
             }
         });
         for (size_t i = 0; i < sum.size(); i++) {
-            a.w[i] = (float)sum[i];
+            a.w.put((int64_t)i, (float)sum[i]);
         }
     }
 }
@@ -301,15 +324,16 @@ run(const plan &p, std::map<int64_t, void *> at, void *workspace)
 {
     auto find = [&](int64_t number, int64_t elements, const char *what) {
         auto it = at.find(number);
+        standin::values none = {nullptr, false};
         if (!number) {
-            return static_cast<float *>(nullptr);
+            return none;
         }
         if (it == at.end() || reinterpret_cast<uintptr_t>(it->second) % 16) {
             standin::problem("cudnn: %s is not given, or not at a multiple of 16", what);
-            return static_cast<float *>(nullptr);
+            return none;
         }
-        return standin::covers(it->second, 4 * elements, what) ? static_cast<float *>(it->second)
-                                                               : nullptr;
+        return standin::covers(it->second, (p.half ? 2 : 4) * elements, what)
+                   ? standin::values{it->second, p.half} : none;
     };
     int64_t outputs = p.n * p.oh * p.ow * p.k;
     arrays a = {find(p.x, p.n * p.h * p.w * p.c, "cudnn: x"),
@@ -322,7 +346,7 @@ run(const plan &p, std::map<int64_t, void *> at, void *workspace)
     if (at.size() != 3u + (p.bias > 0) + (p.residual > 0)) {
         standin::problem("cudnn: %zu addresses for a graph", at.size());
     }
-    if (a.x && a.w && a.y && (a.bias || !p.bias) && (a.residual || !p.residual)) {
+    if (a.x.at && a.w.at && a.y.at && (a.bias.at || !p.bias) && (a.residual.at || !p.residual)) {
         convolve(p, a);
     }
 }

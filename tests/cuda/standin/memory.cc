@@ -303,6 +303,32 @@ is_card(const void *at)
     return b && b->on_card;
 }
 
+float
+values::get(int64_t i) const
+{
+    if (!half) {
+        return static_cast<const float *>(at)[i];
+    }
+    uint32_t bits = static_cast<uint32_t>(static_cast<const uint16_t *>(at)[i]) << 16;
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+void
+values::put(int64_t i, float v) const
+{
+    if (!half) {
+        static_cast<float *>(at)[i] = v;
+        return;
+    }
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    bool nan = v != v;
+    static_cast<uint16_t *>(at)[i] = static_cast<uint16_t>(
+        nan ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
 void
 enqueue(cudaStream_t stream, std::function<void()> work)
 {

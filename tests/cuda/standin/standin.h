@@ -43,6 +43,14 @@ void count(const char *what, int64_t change);
 bool covers(const void *at, int64_t bytes, const char *what);
 bool is_card(const void *at);
 
+/* Elements of float32 or bfloat16 (rounded to nearest, ties to even). */
+struct values {
+    void *at;
+    bool half;
+    float get(int64_t i) const;
+    void put(int64_t i, float v) const;
+};
+
 /* Work in the stream's order; in a stream that is being recorded it is kept instead. */
 void enqueue(cudaStream_t stream, std::function<void()> work);
 bool recording(void); /* whether any stream is: then nothing may wait or allocate */
