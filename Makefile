@@ -20,7 +20,7 @@ help:
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install -q --upgrade pip
-	$(PY) -m pip install -q "setuptools>=77" "numpy>=2.0" "pillow>=10" "pytest>=7" scipy matplotlib
+	$(PY) -m pip install -q "setuptools>=77" "numpy>=2.0" "pillow>=10" "pytest>=7" pytest-xdist scipy matplotlib
 	touch $@
 
 build: $(VENV)/ready
@@ -34,7 +34,7 @@ notebook: build
 	$(VENV)/bin/jupyter lab notebooks
 
 test: build
-	$(PY) -m pytest -q -m "not slow and not twin and not gpu and not cuda_host" -rs
+	$(PY) -m pytest -q -n auto --maxprocesses 4 -m "not slow and not twin and not gpu and not cuda_host" -rs
 
 test-all: build
 	$(PY) -m pytest -q -m "not twin and not gpu" -rs
