@@ -45,8 +45,8 @@ def three(system):
 
 
 def as_near_as(got, cpu, truth, what, times=4):
-    """The card is as near to the truth as the CPU's float32 is, but for a small factor: both are one
-    draw of rounding errors each, which steps of training multiply."""
+    """The card is as near to the truth as the CPU's float32 is, but for a small factor: both are
+    one draw of rounding errors each, which steps of training multiply."""
     got, cpu, truth = (np.asarray(v, np.float64).ravel() for v in (got, cpu, truth))
     own, length = np.linalg.norm(cpu - truth), np.linalg.norm(truth)
     error = np.linalg.norm(got - truth)
