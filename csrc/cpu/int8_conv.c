@@ -13,6 +13,7 @@
 
 #define MOST_ROWS 1024            /* of a block */
 #define MOST_BYTES (384 << 10)    /* of a block's rows: a part of the second level cache */
+#define MOST_GATHERED (48 << 10)  /* … copied one by one: of the first */
 #define SMALL_WEIGHTS (256 << 10) /* bytes that every task may read: rows are cut, not columns */
 #define LEAST_ROWS 32             /* of a block that is cut to have enough tasks */
 #define WANTED_TASKS 16
@@ -23,6 +24,7 @@
 typedef struct form {
     rc_conv_shape s;              /* flat: one image of one column */
     bool flat, padded, gathered;
+    bool upright;                 /* tiles are cut from columns of the image, lines are short */
     int64_t row, steps;           /* bytes of a row, in whole steps */
     int64_t pitch, view_lines;    /* of a block's image with its padding */
     int64_t images, lines;        /* of a block; images > 1: whole ones */
@@ -80,7 +82,7 @@ form_of(const rc_conv_shape *shape)
     f.panels = parts(s->k, PANEL);
 
     int64_t line = f.gathered ? s->ow * f.steps * STEP : s->stride * f.pitch;
-    int64_t lines = lesser(MOST_ROWS / s->ow, MOST_BYTES / line);
+    int64_t lines = lesser(MOST_ROWS / s->ow, (f.gathered ? MOST_GATHERED : MOST_BYTES) / line);
     cut_lines(&f, lines);
     f.n_panels = f.panels;
     while (f.n_panels > 1 && f.n_panels * f.steps * STEP_BYTES > MOST_WEIGHTS) {
@@ -99,6 +101,7 @@ form_of(const rc_conv_shape *shape)
             f.n_panels = (f.n_panels + 1) / 2;
         }
     }
+    f.upright = !f.flat && !f.gathered && f.cuts == 1 && s->ow < 16 && s->oh > s->ow;
     f.view_lines = (f.lines - 1) * s->stride + s->kh;
     f.view_bytes = f.padded ? up(f.images * f.view_lines * f.pitch + SLACK, 64) : 0;
     f.block_bytes = f.view_bytes;
@@ -289,37 +292,94 @@ typedef struct queue { /* tiles that wait for enough of them */
     rc_int8_target target;
     const int8_t *packed;
     int64_t first, end, panel_bytes; /* panels */
+    bool seen;                       /* the panels are in the cache by now */
     rc_int8_tile tiles[2];
     int count;
+    rc_int8_tile done[2];            /* whose sums wait for the epilogue */
+    int n_done, side;
+    int32_t (*sums)[2 * 16 * PANEL]; /* [2] */
 } queue;
 
+static void
+finish(queue *q)
+{
+    for (int i = 0; i < q->n_done; i++) {
+        q->kernels->finish(&q->target, &q->done[i],
+                           q->sums[q->side] + i * q->kernels->most_rows * PANEL);
+    }
+    q->n_done = 0;
+}
+
 /* All panels for the tiles at hand, whose rows stay in the nearest cache meanwhile; the panels come
- * one after the other from the second. */
+ * one after the other from the second. The epilogue comes one product late, so that the processor
+ * has both to work on. */
+static void
+ask(const void *from, int64_t bytes)
+{
+    for (int64_t i = 0; i < bytes; i += 64) {
+        __builtin_prefetch((const char *)from + i, 0, 2);
+    }
+}
+
+/* What is far away is asked for while panel p is multiplied: the next panel of weights, once, and
+ * what the epilogue reads and writes two panels on. */
+static void
+ask_ahead(queue *q, int64_t p)
+{
+    const rc_int8_target *to = &q->target;
+    if (!q->seen && p + 1 < q->end) {
+        ask(q->product.b + q->panel_bytes, q->panel_bytes);
+    }
+    for (int i = 0; i < q->count; i++) {
+        int64_t row = q->tiles[i].row, channel = (p + 2) * PANEL;
+        if (p + 2 >= q->end) { /* of the rows that follow */
+            row += q->count * q->tiles[i].rows * q->tiles[i].next;
+            channel -= (q->end - q->first) * PANEL;
+        }
+        for (int r = 0; r < q->tiles[i].rows; r++, row += q->tiles[i].next) {
+            int64_t at = row * to->pitch + channel;
+            if (to->e->to_float) {
+                __builtin_prefetch((const char *)to->y + at * 4, 1);
+                __builtin_prefetch((const char *)to->y + at * 4 + 64, 1);
+            } else if (p % 2 == 0) {
+                __builtin_prefetch((const char *)to->y + at, 1);
+            }
+            if (to->e->residual && p % 2 == 0) {
+                __builtin_prefetch(to->e->residual + at);
+            }
+        }
+    }
+}
+
 static void
 flush(queue *q)
 {
     for (int64_t p = q->first; p < q->end && q->count; p++) {
         q->product.b = q->packed + p * q->panel_bytes;
+        ask_ahead(q, p);
+        q->product.sums = q->sums[!q->side];
+        q->kernels->multiply(&q->product, q->tiles, q->count);
+        finish(q);
+        memcpy(q->done, q->tiles, sizeof q->done);
+        q->n_done = q->count;
+        q->side = !q->side;
         q->target.channel = p * PANEL;
         q->target.columns = (int)lesser(PANEL, q->target.pitch - p * PANEL);
-        q->kernels->multiply(&q->product, q->tiles, q->count);
-        for (int i = 0; i < q->count; i++) {
-            q->kernels->finish(&q->target, &q->tiles[i],
-                               q->product.sums + i * q->kernels->most_rows * PANEL);
-        }
     }
+    q->seen = true;
     q->count = 0;
 }
 
 /* Rows that lie at even distances, cut evenly into tiles. */
 static void
-multiply_rows(queue *q, const uint8_t *a, int64_t row, int64_t rows)
+multiply_rows(queue *q, const uint8_t *a, int64_t row, int64_t next, int64_t rows)
 {
     int64_t tiles = parts(rows, q->kernels->most_rows);
     for (int64_t i = 0; i < tiles; i++) {
-        int64_t first = rows * i / tiles, next = rows * (i + 1) / tiles;
+        int64_t first = rows * i / tiles, last = rows * (i + 1) / tiles;
         q->tiles[q->count++] =
-            (rc_int8_tile){a + first * q->product.lda, row + first, (int32_t)(next - first)};
+            (rc_int8_tile){a + first * q->product.lda, row + first * next, next,
+                           (int32_t)(last - first)};
         if (q->count == q->kernels->together) {
             flush(q);
         }
@@ -332,15 +392,22 @@ multiply_block(queue *q, const form *f, const block *b)
     const rc_conv_shape *s = &f->s;
     int64_t row = (b->image * s->oh + b->line) * s->ow;
     if (f->flat || b->rows) {
-        multiply_rows(q, f->flat ? b->view : b->rows, row, b->images * b->lines * s->ow);
+        multiply_rows(q, f->flat ? b->view : b->rows, row, 1, b->images * b->lines * s->ow);
+    } else if (f->upright) {
+        for (int64_t i = 0; i < b->images * s->ow; i++) {
+            const uint8_t *column = b->view + i / s->ow * b->view_step
+                                    + i % s->ow * s->stride * s->c;
+            multiply_rows(q, column, row + i / s->ow * s->oh * s->ow + i % s->ow, s->ow, s->oh);
+        }
     } else {
         for (int64_t i = 0; i < b->images * b->lines; i++) {
             const uint8_t *line = b->view + i / b->lines * b->view_step
                                   + i % b->lines * s->stride * f->pitch;
-            multiply_rows(q, line, row + i * s->ow, s->ow);
+            multiply_rows(q, line, row + i * s->ow, 1, s->ow);
         }
     }
     flush(q);
+    finish(q);
 }
 
 static void
@@ -348,17 +415,19 @@ conv_task(void *context, int64_t i, int worker)
 {
     const conv_job *job = context;
     const form *f = job->f;
-    int32_t sums[2 * 16 * PANEL] __attribute__((aligned(64)));
+    int32_t sums[2][2 * 16 * PANEL] __attribute__((aligned(64)));
     int64_t m = i / f->n_blocks, first = i % f->n_blocks * f->n_panels;
     block b = block_at(job, m);
     block_copy(job, &b, job->scratch + (f->shared ? m : worker) * f->block_bytes, f->shared);
     queue q = {.kernels = job->kernels, .packed = job->packed, .first = first,
                .end = lesser(first + f->n_panels, f->panels),
-               .panel_bytes = f->steps * STEP_BYTES};
+               .panel_bytes = f->steps * STEP_BYTES, .sums = sums};
     q.target = (rc_int8_target){.e = job->e, .y = job->y, .pitch = f->s.k};
     q.product = (rc_int8_product){.lda = f->s.stride * f->s.c, .runs = f->s.kh,
-                                  .steps = f->s.kw * f->s.c / STEP, .run_step = f->pitch,
-                                  .sums = sums};
+                                  .steps = f->s.kw * f->s.c / STEP, .run_step = f->pitch};
+    if (f->upright) {
+        q.product.lda = f->s.stride * f->pitch;
+    }
     if (f->gathered) {
         q.product.lda = f->steps * STEP;
         q.product.runs = 1;

@@ -101,7 +101,7 @@ rc_int8_finish__avx2(const rc_int8_target *to, const rc_int8_tile *tile, const i
     const rc_int8_epilogue e = *to->e;
     int whole = to->columns / 8 * 8;
     int64_t at = tile->row * to->pitch + to->channel;
-    for (int r = 0; r < tile->rows; r++, at += to->pitch) {
+    for (int r = 0; r < tile->rows; r++, at += tile->next * to->pitch) {
         for (int j = 0; j < whole; j += 8) {
             finish_8(&e, sums + r * PANEL + j, _mm256_loadu_ps(e.scale + to->channel + j),
                      _mm256_loadu_ps(e.bias + to->channel + j), at + j, to->y);

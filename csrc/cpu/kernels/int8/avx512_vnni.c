@@ -102,11 +102,11 @@ finish_rows(const bool residual, const bool leaky, const rc_int8_target *to,
             const rc_int8_tile *tile, const int32_t *sums, const half h[2])
 {
     const rc_int8_epilogue e = *to->e;
-    int64_t at = tile->row * to->pitch + to->channel;
+    int64_t at = tile->row * to->pitch + to->channel, pitch = tile->next * to->pitch;
     bool relu = e.act == RC_ACT_RELU;
     if (e.to_float) {
         __m512 least = _mm512_set1_ps(relu ? 0 : -__builtin_inff());
-        for (int r = 0; r < tile->rows; r++, at += to->pitch, sums += PANEL) {
+        for (int r = 0; r < tile->rows; r++, at += pitch, sums += PANEL) {
             __m512 left = finish_16(residual, leaky, &e, sums, &h[0], at);
             __m512 right = finish_16(residual, leaky, &e, sums + 16, &h[1], at + 16);
             float *y = (float *)to->y + at;
@@ -117,7 +117,7 @@ finish_rows(const bool residual, const bool leaky, const rc_int8_target *to,
     }
     __m512 zero = _mm512_set1_ps(e.zero), least = _mm512_set1_ps(relu ? e.zero : 0);
     __mmask32 mask = (__mmask32)h[0].mask | (__mmask32)h[1].mask << 16;
-    for (int r = 0; r < tile->rows; r++, at += to->pitch, sums += PANEL) {
+    for (int r = 0; r < tile->rows; r++, at += pitch, sums += PANEL) {
         __m512 left = finish_16(residual, leaky, &e, sums, &h[0], at);
         __m512 right = finish_16(residual, leaky, &e, sums + 16, &h[1], at + 16);
         __m256i both = _mm256_set_m128i(bytes_of(right, zero, least), bytes_of(left, zero, least));

@@ -80,34 +80,48 @@ const rc_cast_bytes RC_SIMD(rc_casts_bytes) = {
 /* ---- max_pool2d: input and result share step and zero ----------------------------------------- */
 
 static void
+largest(uint8_t *restrict y, const uint8_t *restrict x, int64_t count, bool first)
+{
+    if (first) {
+        memcpy(y, x, (size_t)count);
+        return;
+    }
+    for (int64_t k = 0; k < count; k++) {
+        y[k] = x[k] > y[k] ? x[k] : y[k];
+    }
+}
+
+/* A line of results: the largest of each column under it, then of neighbouring columns. */
+static void
 window_task(void *context, int64_t row, int worker)
 {
-    (void)worker;
     const rc_call *call = context;
     const int64_t h = call->xs[0].d[2], w = call->xs[0].d[3], c = call->ys.d[1];
     const int64_t oh = call->ys.d[2], ow = call->ys.d[3], kernel = call->attrs->kernel;
     const uint8_t *image = (const uint8_t *)call->x[0] + row / oh * h * w * c;
-    uint8_t *restrict y = (uint8_t *)call->y + row * ow * c;
+    uint8_t *columns = (uint8_t *)call->tmp + worker * w * c;
+    uint8_t *y = (uint8_t *)call->y + row * ow * c;
     int64_t top = row % oh * call->attrs->stride - call->attrs->pad;
+    bool first = true;
+    for (int64_t iy = top < 0 ? 0 : top; iy < top + kernel && iy < h; iy++, first = false) {
+        largest(columns, image + iy * w * c, w * c, first);
+    }
     for (int64_t ox = 0; ox < ow; ox++, y += c) {
         int64_t left = ox * call->attrs->stride - call->attrs->pad;
-        bool first = true;
-        for (int64_t i = 0; i < kernel * kernel; i++) {
-            int64_t iy = top + i / kernel, ix = left + i % kernel;
-            if (iy < 0 || iy >= h || ix < 0 || ix >= w) {
-                continue;
-            }
-            const uint8_t *restrict from = image + (iy * w + ix) * c;
-            if (first) {
-                memcpy(y, from, (size_t)c);
-                first = false;
-                continue;
-            }
-            for (int64_t k = 0; k < c; k++) {
-                y[k] = from[k] > y[k] ? from[k] : y[k];
-            }
+        first = true;
+        for (int64_t ix = left < 0 ? 0 : left; ix < left + kernel && ix < w; ix++, first = false) {
+            largest(y, columns + ix * c, c, first);
         }
     }
+}
+
+static int64_t
+max_pool2d_tmp(const rc_attrs *a, const rc_shape *xs, const rc_shape *y, bool backward, int threads)
+{
+    (void)a;
+    (void)y;
+    (void)backward;
+    return threads * xs[0].d[3] * xs[0].d[1];
 }
 
 static void
@@ -120,5 +134,6 @@ const rc_fast_kernel RC_SIMD(rc_fast_max_pool2d_bytes) = {
     .name = "rc_u8_max_pool2d__" RC_ISA_TEXT,
     .op = RC_OP_max_pool2d,
     .element = RC_U8,
+    .tmp_size = max_pool2d_tmp,
     .forward = max_pool2d,
 };

@@ -34,7 +34,7 @@ static void
 finish(const rc_int8_target *to, const rc_int8_tile *tile, const int32_t *sums)
 {
     for (int r = 0; r < tile->rows; r++) {
-        finish_plain(to, sums + r * PANEL, (tile->row + r) * to->pitch + to->channel, 0);
+        finish_plain(to, sums + r * PANEL, (tile->row + r * tile->next) * to->pitch + to->channel, 0);
     }
 }
 

@@ -19,7 +19,8 @@
 
 typedef struct rc_int8_tile {
     const uint8_t *a;
-    int64_t row;   /* of the output: of the tile's first */
+    int64_t row;   /* of the output: of the tile's first … */
+    int64_t next;  /* … and how many rows of it the tile's second is further on */
     int32_t rows;
 } rc_int8_tile;
 
