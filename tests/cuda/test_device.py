@@ -123,6 +123,19 @@ def test_optimisers(make):
     ema[1].restore()
 
 
+def test_every_update_has_its_own_rate():
+    """Updates may still wait to run when the next ones are told."""
+    cpu, gpu = baseline(), baseline("cuda")
+    x, optimizers = images(), [reidc.SGD(m, 0) for m in (cpu, gpu)]
+    for rate in (2e-4, 2e-4, 0, 0, 4e-4):  # told one step too early they would add up to more
+        for m, optimizer in zip((cpu, gpu), optimizers):
+            optimizer.lr = rate
+            m.train_step(x, LABELS, optimizer)
+    start = baseline().state_dict()["backbone.conv1.weight"]
+    moved = cpu.state_dict()["backbone.conv1.weight"] - start
+    near(gpu.state_dict()["backbone.conv1.weight"] - start, moved, 1e-2)
+
+
 def test_weights_are_seen_on_both_sides():
     cpu, gpu = baseline(), baseline("cuda")
     x = images()
