@@ -65,7 +65,7 @@ across(A (&v)[V], S s, int tx, int ty)
 /* f.add<V>(group, row, channel, sums): adds the K values of V channels to sums[K][V].
  * f.finish(group, channel, sums): the K sums of a channel over all rows of a group. */
 template <class A, int K, int V, class F>
-static __global__ void __launch_bounds__(LANES * ROWS)
+static __global__ void __launch_bounds__(LANES * ROWS, 2)
 kernel(F f, int c, int blocks, int rows, int chunks, int height, float *partial)
 {
     RC_SHARED(A, s, ROWS * LANES * V);
@@ -82,7 +82,7 @@ kernel(F f, int c, int blocks, int rows, int chunks, int height, float *partial)
         }
     }
     if (k < c) {
-#pragma unroll 4
+#pragma unroll(V > 4 ? 2 : 4) /* rows in flight */
         for (int r = chunk * height + ty; r < end; r += ROWS) {
             f.template add<V>(group, r, k, sums);
         }

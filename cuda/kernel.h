@@ -184,6 +184,23 @@ rc_put_pack(T *x, int64_t i, const float (&v)[V], bool add)
     rc_set_pack<T, V>(x, i, sum);
 }
 
+/* V neighbours among float32 parameters, which begin at multiples of 16 bytes. */
+template <int V>
+static __device__ __forceinline__ void
+rc_get_floats(const float *x, int64_t i, float (&out)[V])
+{
+    constexpr int P = V % 4 ? 1 : 4;
+#pragma unroll
+    for (int j = 0; j < V; j += P) {
+        float part[P];
+        rc_get_pack<float, P>(x, i + j, part);
+#pragma unroll
+        for (int l = 0; l < P; l++) {
+            out[j + l] = part[l];
+        }
+    }
+}
+
 /* ---- one thread an element, or a pack -------------------------------------------------------- */
 
 constexpr int RC_BLOCK = 256;

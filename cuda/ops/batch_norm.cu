@@ -107,17 +107,45 @@ statistics_kernel(const float *partial, int c, int rows, int chunks, int height,
     ws[2 * c + k] = static_cast<float>(m2 / n);
 }
 
-/* Channel k: u = (x - mean) inv, y = (x - mean) scale + shift. */
 struct channels {
     const float *gamma, *beta;
     const float *mean, *inv; /* training: of ws; evaluation: running mean, and inv NULL */
     const float *var;        /* evaluation */
-    double eps;
+    float eps;
     int c;
+};
 
-    __device__ __forceinline__ float inverse(int k) const
+/* V channels from k: u = (x - mean) inv, y = (x - mean) scale + shift. */
+template <int V> struct channel {
+    float mean[V], inv[V], scale[V], shift[V];
+
+    __device__ __forceinline__ channel(const channels &of, int k)
     {
-        return inv ? inv[k] : static_cast<float>(1 / sqrt(var[k] + eps));
+        get(of.mean, k, mean);
+        get(of.inv ? of.inv : of.var, k, inv);
+        get(of.gamma, k, scale);
+        get(of.beta, k, shift);
+#pragma unroll
+        for (int j = 0; j < V; j++) {
+            inv[j] = of.inv ? inv[j] : 1 / sqrtf(inv[j] + of.eps);
+            scale[j] *= inv[j];
+        }
+    }
+    /* Backward is not given what it does not need. */
+    static __device__ __forceinline__ void get(const float *x, int k, float (&to)[V])
+    {
+        if (x) {
+            rc_get_floats<V>(x, k, to);
+        } else {
+#pragma unroll
+            for (int j = 0; j < V; j++) {
+                to[j] = 0;
+            }
+        }
+    }
+    __device__ __forceinline__ float normal(float x, int j) const
+    {
+        return (x - mean[j]) * scale[j] + shift[j];
     }
 };
 
@@ -128,15 +156,14 @@ template <class T> struct values {
     rc_activation act;
     template <int V> __device__ void at(int i) const
     {
-        int k = i % of.c;
+        channel<V> to(of, i % of.c);
         float v[V], r[V];
         rc_get_pack<T, V>(x, i, v);
         if (residual) {
             rc_get_pack<T, V>(residual, i, r);
         }
         for (int j = 0; j < V; j++) {
-            float scale = of.gamma[k + j] * of.inverse(k + j);
-            v[j] = (v[j] - of.mean[k + j]) * scale + of.beta[k + j];
+            v[j] = to.normal(v[j], j);
             v[j] = act.value(residual ? v[j] + r[j] : v[j]);
         }
         rc_set_pack<T, V>(y, i, v);
@@ -151,16 +178,14 @@ template <class T> struct upstream {
     bool from_x;
 
     template <int V>
-    __device__ __forceinline__ void get(int64_t i, int k, const float (&xs)[V],
+    __device__ __forceinline__ void get(int64_t i, const channel<V> &of_k, const float (&xs)[V],
                                         float (&g)[V]) const
     {
         float v[V];
         rc_get_pack<T, V>(dy, i, g);
         if (from_x) {
             for (int j = 0; j < V; j++) {
-                float scale = of.gamma[k + j] * of.inverse(k + j);
-                float z = (xs[j] - of.mean[k + j]) * scale + of.beta[k + j];
-                g[j] = act.gradient(act.value(z), g[j]);
+                g[j] = act.gradient(act.value(of_k.normal(xs[j], j)), g[j]);
             }
         } else if (y) {
             rc_get_pack<T, V>(y, i, v);
@@ -173,7 +198,7 @@ template <class T> struct upstream {
 
 template <class T> struct sums_of {
     upstream<T> up;
-    bool reads_x, products;
+    bool reads_x;
     float *means, *dgamma, *dbeta; /* means: (2,c), of g and g u; each may be NULL */
     float m;
     bool add_gamma, add_beta;
@@ -186,12 +211,11 @@ template <class T> struct sums_of {
         if (reads_x) {
             rc_get_pack<T, V>(up.x, i, x);
         }
-        up.template get<V>(i, k, x, g);
+        channel<V> of_k(up.of, k);
+        up.template get<V>(i, of_k, x, g);
         for (int j = 0; j < V; j++) {
             sums[0][j] += g[j];
-            if (products) {
-                sums[1][j] += g[j] * ((x[j] - up.of.mean[k + j]) * up.of.inverse(k + j));
-            }
+            sums[1][j] += g[j] * ((x[j] - of_k.mean[j]) * of_k.inv[j]);
         }
     }
     template <class A>
@@ -218,25 +242,25 @@ template <class T> struct gradients {
     template <int V> __device__ void at(int i) const
     {
         int k = i % up.of.c;
-        float x[V] = {}, g[V];
+        channel<V> of_k(up.of, k);
+        float x[V] = {}, g[V], m[2][V] = {};
         if (reads_x) {
             rc_get_pack<T, V>(up.x, i, x);
         }
-        up.template get<V>(i, k, x, g);
+        up.template get<V>(i, of_k, x, g);
         if (dresidual) {
             rc_put_pack<T, V>(dresidual, i, g, add_residual);
         }
         if (!dx) {
             return;
         }
+        if (means) {
+            rc_get_floats<V>(means, k, m[0]);
+            rc_get_floats<V>(means, up.of.c + k, m[1]);
+        }
         for (int j = 0; j < V; j++) {
-            float inv = up.of.inverse(k + j), scale = up.of.gamma[k + j] * inv;
-            if (means) {
-                float u = (x[j] - up.of.mean[k + j]) * inv;
-                g[j] = scale * (g[j] - means[k + j] - u * means[up.of.c + k + j]);
-            } else {
-                g[j] *= scale;
-            }
+            float u = (x[j] - of_k.mean[j]) * of_k.inv[j];
+            g[j] = of_k.scale[j] * (means ? g[j] - m[0][j] - u * m[1][j] : g[j]);
         }
         rc_put_pack<T, V>(dx, i, g, add_x);
     }
@@ -254,7 +278,7 @@ channels_of(const rc_call *call)
     int c = static_cast<int>(call->xs[0].d[1]);
     channels o = {static_cast<const float *>(call->x[1]), static_cast<const float *>(call->x[2]),
                   static_cast<const float *>(call->x[3]), nullptr,
-                  static_cast<const float *>(call->x[4]), call->attrs->eps, c};
+                  static_cast<const float *>(call->x[4]), static_cast<float>(call->attrs->eps), c};
     if (call->training) {
         o.mean = static_cast<const float *>(call->ws);
         o.inv = o.mean + c;
@@ -317,7 +341,7 @@ backward(const rc_call *call, rc_cuda_stream stream)
         bool products = dgamma || whole;
         rc_columns::run<T, 2>(stream, 1, rows, c,
                               static_cast<float *>(call->tmp) + (whole ? 2 * c : 0),
-                              sums_of<T>{up, products || up.from_x, products, means, dgamma,
+                              sums_of<T>{up, products || up.from_x, means, dgamma,
                                          dbeta, static_cast<float>(rows), call->add[1],
                                          call->add[2]});
     }

@@ -136,7 +136,7 @@ template <class T, bool ROWS> struct problem {
 /* Gradient of a table, (2*size - 1, d): row p collects sums[.., offset + place] q of all queries
  * whose place for it is inside. A block a row of the table and 32 channels. */
 template <class T>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
 table_kernel(const T *q, const float *sums, float *to, sizes s, int size, bool columns, int blocks,
              bool add)
 {

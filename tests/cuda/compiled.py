@@ -3,8 +3,9 @@ the compiler's report:
 
     python tests/cuda/compiled.py [--arch sm_90] [--list] [file.cu …]
 
-Fails where a kernel spills, or keeps more registers than its threads may have without leaving the
-card half empty (BOUND), unless it is named below with its reason.
+Fails where a kernel spills or, on sm_90, keeps more registers than its threads may have without
+leaving the card half empty (BOUND), unless it is named below with its reason. Other architectures
+have other compilers behind the same one: there, MOST is the bound.
 """
 import argparse
 import os
@@ -20,15 +21,17 @@ FLAGS = ["-O3", "-std=c++17", "-Werror", "all-warnings", "-Xcompiler", "-Wall,-W
          "-Xptxas", "-v,-warn-spills", f"-I{ROOT}/csrc", f"-I{ROOT}/cuda",
          f"-I{ROOT}/cuda/runtime"]
 BOUND = 64  # registers of a thread: 1024 threads of a processor's 65,536
+MOST = 128
 # Kernels that may have more: (file, part of the name) -> (registers, why).
 MORE = {
-    ("batch_norm.cu", "sums_of"): (80, "two sums of eight bfloat16 channels, four rows in flight"),
+    ("batch_norm.cu", "sums_of"): (104, "two sums of eight bfloat16 channels, two rows in flight"),
     ("attention.cu", "rc_attend"): (128, "sixteen sums a thread; shared memory leaves two blocks"),
     ("relative_attention.cu", "rc_attend"): (128, "likewise"),
     ("relation_map.cu", "matrix_kernel"): (112, "sixteen sums, what they lost, and a piece"),
     ("involution.cu", "tile_kernel"): (80, "sixteen sums, a window of weights"),
     ("involution.cu", "weights_kernel"): (80, "seven sums, a window of x"),
     ("rank.cu", "tile_kernel"): (128, "64 sums a thread, by design: 2 blocks a processor"),
+    ("mul_channel.cu", "rc_columns"): (80, "eight bfloat16 channels, two rows of two maps"),
     ("instance_norm.cu", "forward"): (80, "three walks' eight channels"),
 }
 
@@ -59,7 +62,9 @@ def complaints(report):
                      if not re.match(r"ptxas info|\s+\d+ bytes stack", line))
 
 
-def bound(source, name):
+def bound(source, name, arch):
+    if arch != "sm_90":
+        return MOST
     for (file, part), (most, _) in MORE.items():
         if file == os.path.basename(source) and part in name:
             return most
@@ -88,9 +93,9 @@ def main():
                 count += 1
                 if args.list:
                     print(f"{registers:4} {spills:5} {here}: {name}")
-                if spills or registers > bound(source, name):
+                if spills or registers > bound(source, name, args.arch):
                     bad.append(f"{here}: {name}: {registers} registers, at most "
-                               f"{bound(source, name)}; {spills} bytes of spills")
+                               f"{bound(source, name, args.arch)}; {spills} bytes of spills")
     print(*bad, f"{count} kernels of {len(files)} files for {args.arch}, {len(bad)} complaints",
           sep="\n")
     return 1 if bad or not count else 0
