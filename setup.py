@@ -37,6 +37,8 @@ BASE += ["--coverage"] if os.environ.get("REIDC_COVERAGE") == "1" else []
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = AVX2 + ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
 CONTRACT = ["-ffp-contract=fast"]
+BF16 = {"generic": [], "avx2": AVX2 + CONTRACT, "avx512": AVX512 + CONTRACT,
+        "avx512_bf16": AVX512 + CONTRACT + ["-mavx512bf16"]}
 INT8 = {"generic": [], "avx2": AVX2, "avx2_vnni": AVX2 + ["-mavxvnni"],  # no contraction: same bits
         "avx512_vnni": AVX512 + ["-mavx512vnni"], "amx": AVX512 + ["-mamx-tile", "-mamx-int8"]}
 
@@ -55,6 +57,12 @@ def groups():
                AVX2 + CONTRACT + ["-DRC_ISA=avx2"])
         yield ("avx512", sorted(glob("csrc/cpu/kernels/avx512/*.c")) + simd,
                AVX512 + CONTRACT + ["-DRC_ISA=avx512"])
+    bf16 = ["csrc/cpu/kernels/bf16/conv2d.c", "csrc/cpu/kernels/bf16/winograd.c"]
+    for isa, flags in BF16.items() if X86 else [("generic", [])]:
+        yield f"bf16_{isa}", bf16, flags + [f"-DRC_ISA={isa}"]
+    if X86:
+        yield ("bf16_amx", ["csrc/cpu/kernels/bf16/amx.c"], BF16["avx512_bf16"]
+               + ["-mamx-tile", "-mamx-bf16", "-DRC_ISA=amx"])
     for isa, flags in INT8.items() if X86 else [("generic", [])]:
         yield f"int8_{isa}", [f"csrc/cpu/kernels/int8/{isa}.c"], flags
     for isa, flags in {"generic": [], "avx2": AVX2, "avx512": AVX512}.items():

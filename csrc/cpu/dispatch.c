@@ -32,7 +32,52 @@ LISTS(avx512, 14x32)
 SET(avx512)
 #endif
 
-static const rc_conv_kernel *const none[] = {NULL};
+/* Of bf16. Where products of bf16 are faster than those of floats by less than Winograd saves, that
+ * is first. */
+#define BF16_LISTS(isa)                                                        \
+    static const rc_conv_kernel *const bf16_fwd_##isa[] = {                    \
+        &rc_bf16_conv2d_fwd_winograd_4x4__##isa,                               \
+        &rc_bf16_conv2d_fwd__##isa, NULL};                                     \
+    static const rc_conv_kernel *const bf16_bwd_x_##isa[] = {                  \
+        &rc_bf16_conv2d_bwd_x_winograd_4x4__##isa,                             \
+        &rc_bf16_conv2d_bwd_x__##isa, NULL};                                   \
+    static const rc_conv_kernel *const bf16_bwd_w_##isa[] = {                  \
+        &rc_bf16_conv2d_bwd_w_winograd_4x4__##isa,                             \
+        &rc_bf16_conv2d_bwd_w__##isa, NULL};                                   \
+    static const bf16_set bf16_##isa = {bf16_fwd_##isa, bf16_bwd_x_##isa, bf16_bwd_w_##isa};
+
+typedef struct bf16_set {
+    const rc_conv_kernel *const *fwd, *const *bwd_x, *const *bwd_w;
+} bf16_set;
+
+BF16_LISTS(generic)
+#if defined(__x86_64__)
+BF16_LISTS(avx2)
+BF16_LISTS(avx512)
+BF16_LISTS(avx512_bf16)
+static const rc_conv_kernel *const bf16_fwd_amx[] = {
+    &rc_bf16_conv2d_fwd__amx, &rc_bf16_conv2d_fwd_winograd_4x4__avx512_bf16,
+    &rc_bf16_conv2d_fwd__avx512_bf16, NULL};
+static const rc_conv_kernel *const bf16_bwd_x_amx[] = {
+    &rc_bf16_conv2d_bwd_x__amx, &rc_bf16_conv2d_bwd_x_winograd_4x4__avx512_bf16,
+    &rc_bf16_conv2d_bwd_x__avx512_bf16, NULL};
+static const bf16_set bf16_amx = {bf16_fwd_amx, bf16_bwd_x_amx, bf16_bwd_w_avx512_bf16};
+#endif
+
+static const bf16_set *
+bf16_in_use(void)
+{
+#if defined(__x86_64__)
+    rc_isa isa = rc_isa_get();
+    if (isa >= RC_ISA_AVX2) {
+        return isa >= RC_ISA_AMX           ? &bf16_amx
+               : isa >= RC_ISA_AVX512_BF16 ? &bf16_avx512_bf16
+               : isa >= RC_ISA_AVX512      ? &bf16_avx512
+                                           : &bf16_avx2;
+    }
+#endif
+    return &bf16_generic;
+}
 
 static const kernel_set *
 in_use(void)
@@ -52,19 +97,19 @@ in_use(void)
 const rc_conv_kernel *const *
 rc_conv_fwd_kernels(rc_element element)
 {
-    return element == RC_REAL ? in_use()->fwd : none;
+    return element == RC_REAL ? in_use()->fwd : bf16_in_use()->fwd;
 }
 
 const rc_conv_kernel *const *
 rc_conv_bwd_x_kernels(rc_element element)
 {
-    return element == RC_REAL ? in_use()->bwd_x : none;
+    return element == RC_REAL ? in_use()->bwd_x : bf16_in_use()->bwd_x;
 }
 
 const rc_conv_kernel *const *
 rc_conv_bwd_w_kernels(rc_element element)
 {
-    return element == RC_REAL ? in_use()->bwd_w : none;
+    return element == RC_REAL ? in_use()->bwd_w : bf16_in_use()->bwd_w;
 }
 
 int64_t

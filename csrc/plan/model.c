@@ -304,9 +304,12 @@ read_settings(rc_model *m, const rc_setting *settings, int n, bool others, rc_er
                 m->real_size = sizeof(double);
             } else if (s->kind == RC_SETTING_TEXT && !strcmp(s->s, "int8")) {
                 m->compute = RC_U8;
+            } else if (s->kind == RC_SETTING_TEXT && !strcmp(s->s, "bfloat16")) {
+                m->compute = RC_BF16;
             } else if (s->kind != RC_SETTING_TEXT || strcmp(s->s, "float32")) {
                 return rc_fail(err, RC_ARGUMENT,
-                               "precision: expected 'float32', 'int8' or 'float64', got '%.30s'",
+                               "precision: expected 'float32', 'bfloat16', 'int8' or 'float64', "
+                               "got '%.30s'",
                                s->kind == RC_SETTING_TEXT ? s->s : "something else");
             }
         } else if (!others) {

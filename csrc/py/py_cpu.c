@@ -19,16 +19,16 @@ rc_py_clock(int threads)
 }
 
 static const rc_conv_kernel *const *
-kernels_of(const char *pass)
+kernels_of(const char *pass, rc_element element)
 {
     if (!strcmp(pass, "fwd")) {
-        return rc_conv_fwd_kernels(RC_REAL);
+        return rc_conv_fwd_kernels(element);
     }
     if (!strcmp(pass, "bwd_x")) {
-        return rc_conv_bwd_x_kernels(RC_REAL);
+        return rc_conv_bwd_x_kernels(element);
     }
     if (!strcmp(pass, "bwd_w")) {
-        return rc_conv_bwd_w_kernels(RC_REAL);
+        return rc_conv_bwd_w_kernels(element);
     }
     PyErr_Format(PyExc_ValueError, "pass: expected fwd, bwd_x or bwd_w, got '%s'", pass);
     return NULL;
@@ -38,8 +38,9 @@ static const rc_conv_kernel *
 kernel_named(const char *name)
 {
     static const char *const passes[] = {"fwd", "bwd_x", "bwd_w"};
-    for (int i = 0; i < 3; i++) {
-        for (const rc_conv_kernel *const *k = kernels_of(passes[i]); *k; k++) {
+    for (int i = 0; i < 6; i++) {
+        rc_element element = i < 3 ? RC_REAL : RC_BF16;
+        for (const rc_conv_kernel *const *k = kernels_of(passes[i % 3], element); *k; k++) {
             if (!strcmp((*k)->name, name)) {
                 return *k;
             }
@@ -89,6 +90,24 @@ floats(PyObject *object, const char *what, int64_t count, bool writable)
     return PyArray_DATA(array);
 }
 
+/* The same of uint16, the bits of bf16, where the kernel takes those. */
+static void *
+elements(PyObject *object, const char *what, int64_t count, rc_element element, bool writable)
+{
+    PyArrayObject *array = (PyArrayObject *)object;
+    if (element == RC_REAL) {
+        return floats(object, what, count, writable);
+    }
+    if (!PyArray_Check(object) || PyArray_TYPE(array) != NPY_UINT16
+        || !PyArray_IS_C_CONTIGUOUS(array) || (writable && !PyArray_ISWRITEABLE(array))
+        || PyArray_SIZE(array) != count) {
+        PyErr_Format(PyExc_ValueError, "%s: expected a uint16 C array of %lld elements", what,
+                     (long long)count);
+        return NULL;
+    }
+    return PyArray_DATA(array);
+}
+
 static PyObject *
 conv_kernels(PyObject *self, PyObject *args)
 {
@@ -96,13 +115,14 @@ conv_kernels(PyObject *self, PyObject *args)
     const char *pass;
     rc_conv_shape s;
     PyObject *shape = NULL;
-    if (!PyArg_ParseTuple(args, "s|O", &pass, &shape)) {
+    int bf16 = 0;
+    if (!PyArg_ParseTuple(args, "s|Op", &pass, &shape, &bf16)) {
         return NULL;
     }
     if (shape && !rc_py_conv_shape(shape, &s)) {
         return NULL;
     }
-    const rc_conv_kernel *const *kernels = kernels_of(pass);
+    const rc_conv_kernel *const *kernels = kernels_of(pass, bf16 ? RC_BF16 : RC_REAL);
     PyObject *names = kernels ? PyList_New(0) : NULL; /* new */
     for (; names && *kernels; kernels++) {
         if (shape && (*kernels)->refuse(&s)) {
@@ -145,14 +165,17 @@ conv_run(PyObject *self, PyObject *args, PyObject *keywords)
     bool fwd = strstr(name, "_fwd_") != NULL, bwd_w = strstr(name, "_bwd_w_") != NULL;
     int64_t nx = s.n * s.h * s.w * s.c, ny = s.n * s.oh * s.ow * s.k;
     int64_t nw = s.k * (s.c / s.groups) * s.kh * s.kw;
-    float *pa = floats(a, "a", fwd ? nx : ny, false);
-    float *pb = pa ? floats(b, "b", bwd_w ? nx : nw, false) : NULL;
-    float *po = pb ? floats(out, "out", fwd ? ny : bwd_w ? nw : nx, true) : NULL;
+    rc_element element = kernel->element, of_b = bwd_w ? element : RC_REAL;
+    void *pa = elements(a, "a", fwd ? nx : ny, element, false);
+    void *pb = pa ? elements(b, "b", bwd_w ? nx : nw, of_b, false) : NULL;
+    void *po = pb ? elements(out, "out", fwd ? ny : bwd_w ? nw : nx, bwd_w ? RC_REAL : element,
+                             true) : NULL;
     float *ps = NULL;
     rc_epilogue e = {.act = (rc_act)act, .slope = slope};
     if (!po || (scale != Py_None && !(ps = floats(scale, "scale", s.k, false)))
         || (bias != Py_None && !(e.bias = floats(bias, "bias", s.k, false)))
-        || (residual != Py_None && !(e.residual = floats(residual, "residual", ny, false)))) {
+        || (residual != Py_None
+            && !(e.residual = elements(residual, "residual", ny, element, false)))) {
         return NULL;
     }
     int64_t packed_size = kernel->packed_size(&s), scratch_size = kernel->scratch_size(&s, threads);

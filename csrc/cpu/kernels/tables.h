@@ -24,6 +24,20 @@ typedef struct rc_gemm_kernel {
 RC_CPU_KERNELS(RC_CPU_DECLARE, generic, 4x8)
 RC_CPU_KERNELS(RC_CPU_DECLARE, avx2, 6x16)
 RC_CPU_KERNELS(RC_CPU_DECLARE, avx512, 14x32)
+
+#define RC_BF16_KERNELS(X, isa)                                              \
+    X(rc_bf16_conv2d_fwd_winograd_4x4__##isa)                                \
+    X(rc_bf16_conv2d_bwd_x_winograd_4x4__##isa)                              \
+    X(rc_bf16_conv2d_bwd_w_winograd_4x4__##isa)                              \
+    X(rc_bf16_conv2d_fwd__##isa)                                             \
+    X(rc_bf16_conv2d_bwd_x__##isa)                                           \
+    X(rc_bf16_conv2d_bwd_w__##isa)
+RC_BF16_KERNELS(RC_CPU_DECLARE, generic)
+RC_BF16_KERNELS(RC_CPU_DECLARE, avx2)
+RC_BF16_KERNELS(RC_CPU_DECLARE, avx512)
+RC_BF16_KERNELS(RC_CPU_DECLARE, avx512_bf16)
+RC_CPU_DECLARE(rc_bf16_conv2d_fwd__amx)
+RC_CPU_DECLARE(rc_bf16_conv2d_bwd_x__amx)
 #undef RC_CPU_DECLARE
 
 extern const rc_gemm_kernel rc_f32_gemm__generic, rc_f32_gemm__avx2, rc_f32_gemm__avx512;

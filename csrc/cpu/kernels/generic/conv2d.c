@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "../shared/elem_f32.inc"
+
 #include "../shared/micro.inc"
 
 #include "../shared/grid.inc"
