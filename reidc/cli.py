@@ -135,7 +135,7 @@ def _device(parser):
 
 
 def _precision(parser):
-    parser.add_argument("--precision", choices=("int8",),
+    parser.add_argument("--precision", choices=("float32", "bfloat16", "int8"),
                         help="compute in it (default: what the checkpoint was saved with)")
     parser.add_argument("--calibrate", action="append", metavar="IMAGE_OR_FOLDER",
                         help="with --precision int8: pictures to take the ranges of values from")
@@ -179,6 +179,8 @@ def _train(commands):
                        help="a ResNet's weights for the backbone (.safetensors, .npz, .pth) or a "
                             "hub id")
     p.add_argument("--no-test", action="store_true", help="do not test before and after")
+    p.add_argument("--precision", choices=("float32", "bfloat16"),
+                   help="of feature maps and convolutions (default: float32)")
     _device(p)
     _common(p)
 

@@ -179,8 +179,9 @@ def opened(arguments):
     from reidc import _core
     from reidc.networks import load
 
+    wanted = arguments.precision if arguments.precision != "int8" else None
     m = load(checkpoint_of(arguments.checkpoint), device=arguments.device,
-             threads=arguments.threads)
+             threads=arguments.threads, precision=wanted)
     if arguments.calibrate and arguments.precision != "int8":
         raise UsageError("--calibrate: only goes with --precision int8")
     if arguments.precision != "int8" or (m.precision == "int8" and not arguments.calibrate):

@@ -176,8 +176,9 @@ class Baseline(Network):
     batch norm of each residual block of fresh weights starts at 0 instead of 1 (He et al. 2019),
     without which deep narrow networks hardly learn from nothing.
     pretrained: None, a file (.safetensors, .npz, .pth) or a hub id with a ResNet's weights, for the
-    backbone. seed: initial weights and dropout. precision: 'float32', or 'float64': plain C, slow,
-    for comparisons. threads: None: all processors there are.
+    backbone. seed: initial weights and dropout. precision: 'float32'; 'bfloat16': feature maps and
+    convolutions in bf16, weights, statistics, vectors and losses in float32; 'float64': plain C,
+    slow, for comparisons. threads: None: all processors there are.
     last_stride: of the last stage, 1 or 2. label_smooth: of the cross entropy `id`. margin: of the
     batch-hard `triplet` on `feat` (None: soft), which triplet=False leaves out. center: add
     w_center times the centre loss of `feat`.
@@ -426,18 +427,22 @@ def _restore(config, state, step, stored=()):
     return network
 
 
-def load(path, *, device="cpu", threads=None):
+def load(path, *, device="cpu", threads=None, precision=None):
     """The network that `Network.save` wrote, with its class, switches and weights.
 
     device: where it goes (`Network.to`), wherever it was saved. threads: None: all processors
-    there are. FileNotFoundError; OSError: truncated or no such file format; ValueError: weights
-    without a configuration, or a contract that this version of the network does not keep (another
-    size, dimension, normalisation).
+    there are. precision: 'float32', 'bfloat16' or 'float64' in place of what it was saved with.
+    FileNotFoundError; OSError: truncated or no such file format; ValueError: weights without a
+    configuration, a contract that this version of the network does not keep (another size,
+    dimension, normalisation), or another precision.
     """
     from reidc.quantization import take_header
     from reidc.weights import read_weights
 
     check_device(device)
+    if precision not in (None, "float32", "bfloat16", "float64"):
+        raise _core.ArgumentError("precision: expected 'float32', 'bfloat16', 'float64' or None, "
+                                  f"got {precision!r} ('int8' is what quantize(images) makes)")
     tensors, header = read_weights(path)
     if "reidc.config" not in header:
         raise _core.ArgumentError(
@@ -446,6 +451,8 @@ def load(path, *, device="cpu", threads=None):
     try:
         config, contract = json.loads(header["reidc.config"]), json.loads(header["reidc.contract"])
         step = int(header.get("reidc.step", "0"))
+        if precision is not None:
+            config = {**config, "settings": {**config["settings"], "precision": precision}}
         network = from_config(config, threads=threads)
         take_header(network, header)
     except _core.Error:

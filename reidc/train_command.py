@@ -170,6 +170,8 @@ def _fresh(arguments):
         raise UsageError(f"--system: expected one of {', '.join(SYSTEMS)}, got {system!r}")
     settings = {**(recipe["options"] if system == recipe["system"] else {}),
                 **network_settings(arguments)}
+    if arguments.precision:
+        settings["precision"] = arguments.precision
     pretrained = arguments.pretrained and resolve_pretrained(arguments.pretrained)
     kept = data_settings(arguments)
     data, validation = _held_out(open_data(kept), recipe)

@@ -12,7 +12,8 @@ rc_column_sums_scratch(int64_t rows, int64_t k)
 }
 
 typedef struct sums {
-    const float *x;
+    const void *x;
+    rc_element element;
     int64_t rows, k, chunks;
     double *partial;
 } sums;
@@ -27,18 +28,25 @@ sum_chunk(void *context, int64_t i, int worker)
         partial[k] = 0;
     }
     for (int64_t r = i * s->rows / s->chunks; r < (i + 1) * s->rows / s->chunks; r++) {
-        const float *row = s->x + r * s->k;
-        for (int64_t k = 0; k < s->k; k++) {
-            partial[k] += row[k];
+        if (s->element == RC_BF16) {
+            const uint16_t *row = (const uint16_t *)s->x + r * s->k;
+            for (int64_t k = 0; k < s->k; k++) {
+                partial[k] += rc_from_bf16(row[k]);
+            }
+        } else {
+            const float *row = (const float *)s->x + r * s->k;
+            for (int64_t k = 0; k < s->k; k++) {
+                partial[k] += row[k];
+            }
         }
     }
 }
 
 void
-rc_column_sums(const float *x, int64_t rows, int64_t k, bool add, float *out, float *scratch,
-               int threads)
+rc_column_sums(const void *x, rc_element element, int64_t rows, int64_t k, bool add, float *out,
+               float *scratch, int threads)
 {
-    sums s = {x, rows, k, rows < CHUNKS ? rows : CHUNKS, (double *)(void *)scratch};
+    sums s = {x, element, rows, k, rows < CHUNKS ? rows : CHUNKS, (double *)(void *)scratch};
     rc_parallel(s.chunks, threads, sum_chunk, &s);
     for (int64_t j = 0; j < k; j++) {
         double total = 0;
@@ -107,8 +115,8 @@ backward(const rc_call *call)
                 call->threads);
     }
     if (call->n_in > 2 && call->dx[2]) {
-        rc_column_sums(call->dy, call->xs[0].d[0], call->ys.d[1], call->add[2], call->dx[2],
-                       call->tmp, call->threads);
+        rc_column_sums(call->dy, RC_REAL, call->xs[0].d[0], call->ys.d[1], call->add[2],
+                       call->dx[2], call->tmp, call->threads);
     }
     if (call->dx[0]) {
         rc_gemm_shape s = backward_x_shape(call->xs, &call->ys);

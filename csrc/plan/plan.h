@@ -101,7 +101,7 @@ typedef struct rc_conv_step {
     rc_conv_shape shape;
     int64_t packed;    /* floats of packed weights, 0: plain */
     bool folded;       /* the bias follows the packed weights */
-    rc_element element; /* on a device: of the folded weights */
+    rc_element element; /* of dy, where a bias sums it; on a device of the folded weights */
     double norm_eps;
     bool in_bytes, to_float;   /* it reads bytes (kernel is NULL); it writes float32 … */
     rc_bytes x, residual, y;   /* … or bytes like y */

@@ -113,8 +113,9 @@ conv_backward_w(const rc_call *call)
 static void
 conv_backward_bias(const rc_call *call)
 {
-    rc_column_sums(call->dy, call->ys.d[0] * call->ys.d[2] * call->ys.d[3], call->ys.d[1],
-                   call->add[2], call->dx[2], call->tmp, call->threads);
+    const rc_conv_step *s = call->extra;
+    rc_column_sums(call->dy, s->element, call->ys.d[0] * call->ys.d[2] * call->ys.d[3],
+                   call->ys.d[1], call->add[2], call->dx[2], call->tmp, call->threads);
 }
 
 int64_t
@@ -345,6 +346,7 @@ conv_backward_part(rc_model *m, rc_plan *p, const rc_step *whole, int k, rc_erro
     part.conv.shape = rc_conv_shape_of(&u->node.attrs, whole->call.xs, &whole->call.ys);
     if (k == 2) {
         part.run = conv_backward_bias;
+        part.conv.element = p->backward[whole->unit].y;
         part.kernel = "rc_column_sums";
         int64_t rows = part.conv.shape.n * part.conv.shape.oh * part.conv.shape.ow;
         int64_t bytes = rc_column_sums_scratch(rows, part.conv.shape.k) * (int64_t)sizeof(float);
