@@ -32,7 +32,6 @@ def tcmalloc():
 def environment(name):
     """For the process of a contestant."""
     found = dict(os.environ)
-    found.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # they take turns on the same processors
     root = str(Path(__file__).parents[2])
     found["PYTHONPATH"] = os.pathsep.join(filter(None, [root, found.get("PYTHONPATH")]))
     if name.split()[0] in WITH_TCMALLOC and tcmalloc():
