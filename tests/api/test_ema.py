@@ -152,9 +152,9 @@ def test_a_stopped_step_leaves_the_average_alone():
     m = baseline(precision="float64")
     ema, o = reidc.EMA(m, 0.5), reidc.SGD(m, 0.1)
     before = ema.state_dict()["state"]
-    images = np.concatenate([batch(seed=t) for t in range(8)])
+    images = np.concatenate([batch(seed=t) for t in range(32)])
     threading.Thread(target=lambda: (time.sleep(0.05), _thread.interrupt_main())).start()
     with unchanged(m, o), pytest.raises(KeyboardInterrupt):
-        m.train_step(images, np.tile(LABELS, 8), o, ema=ema)
+        m.train_step(images, np.tile(LABELS, 32), o, ema=ema)
         time.sleep(5)
     assert same(ema.state_dict()["state"], before) and ema.updates == 0

@@ -133,10 +133,10 @@ def test_waiting_costs_little():
     expected = one.embed(x)
     assert np.array_equal(many.embed(x), expected)
     ratios = []
-    while len(ratios) < 5 and not (ratios and min(ratios) < 1.5):
+    while len(ratios) < 5 and not (ratios and min(ratios) < 3):
         alone = used(one)
         ratios.append(used(many) / alone)
-    assert min(ratios) < 1.5, ratios
+    assert min(ratios) < 3, ratios  # waiting by spinning alone: 8 to 13; now 1.3 to 1.8
 
 
 PINNED = """

@@ -234,7 +234,6 @@ CONSTRUCTORS = [
     (dict(device=0), TypeError, "device"),
     (dict(device="tpu"), ValueError, "device"),
     (dict(precision="float16"), ValueError, "precision"),
-    (dict(precision="bfloat16"), ValueError, "precision"),
     (dict(precision=32), ValueError, "precision"),
     (dict(threads=0), ValueError, "threads"),
     (dict(threads=-1), ValueError, "threads"),
