@@ -75,6 +75,19 @@ mean_kernel(const double *parts, int count, double divisor, float *y)
     }
 }
 
+/* Those of the rows of x[0], whose last dimension (of two or three) is a row, at the start of tmp. */
+template <class T>
+static inline const double *
+lengths_of(const rc_call *call, rc_cuda_stream stream)
+{
+    const rc_shape *s = &call->xs[0];
+    int64_t width = s->d[s->rank - 1];
+    double *to = static_cast<double *>(call->tmp);
+    rc_rows::warps(stream, rc_shape_count(s) / width,
+                   lengths<T>{static_cast<const T *>(call->x[0]), to, static_cast<int>(width)});
+    return to;
+}
+
 /* *y = sum of parts / divisor. */
 static inline void
 mean(rc_cuda_stream stream, const double *parts, int64_t count, double divisor, void *y)

@@ -13,14 +13,18 @@
         &rc_f32_conv2d_bwd_w_winograd_4x4__##isa,                              \
         &rc_f32_conv2d_bwd_w_##tile##__##isa, NULL};
 
-typedef struct kernel_set {
+typedef struct conv_lists {
     const rc_conv_kernel *const *fwd, *const *bwd_x, *const *bwd_w;
+} conv_lists;
+
+typedef struct kernel_set {
+    conv_lists conv;
     const rc_gemm_kernel *gemm;
     double (*peak)(int64_t rounds, float *sink);
 } kernel_set;
 
 #define SET(isa)                                                                        \
-    static const kernel_set set_##isa = {fwd_##isa, bwd_x_##isa, bwd_w_##isa,           \
+    static const kernel_set set_##isa = {{fwd_##isa, bwd_x_##isa, bwd_w_##isa},         \
                                          &rc_f32_gemm__##isa, rc_f32_peak__##isa};
 
 LISTS(generic, 4x8)
@@ -44,11 +48,7 @@ SET(avx512)
     static const rc_conv_kernel *const bf16_bwd_w_##isa[] = {                  \
         &rc_bf16_conv2d_bwd_w_winograd_4x4__##isa,                             \
         &rc_bf16_conv2d_bwd_w__##isa, NULL};                                   \
-    static const bf16_set bf16_##isa = {bf16_fwd_##isa, bf16_bwd_x_##isa, bf16_bwd_w_##isa};
-
-typedef struct bf16_set {
-    const rc_conv_kernel *const *fwd, *const *bwd_x, *const *bwd_w;
-} bf16_set;
+    static const conv_lists bf16_##isa = {bf16_fwd_##isa, bf16_bwd_x_##isa, bf16_bwd_w_##isa};
 
 BF16_LISTS(generic)
 #if defined(__x86_64__)
@@ -61,10 +61,10 @@ static const rc_conv_kernel *const bf16_fwd_amx[] = {
 static const rc_conv_kernel *const bf16_bwd_x_amx[] = {
     &rc_bf16_conv2d_bwd_x__amx, &rc_bf16_conv2d_bwd_x_winograd_4x4__avx512_bf16,
     &rc_bf16_conv2d_bwd_x__avx512_bf16, NULL};
-static const bf16_set bf16_amx = {bf16_fwd_amx, bf16_bwd_x_amx, bf16_bwd_w_avx512_bf16};
+static const conv_lists bf16_amx = {bf16_fwd_amx, bf16_bwd_x_amx, bf16_bwd_w_avx512_bf16};
 #endif
 
-static const bf16_set *
+static const conv_lists *
 bf16_in_use(void)
 {
 #if defined(__x86_64__)
@@ -94,22 +94,28 @@ in_use(void)
     return &set_generic;
 }
 
+static const conv_lists *
+lists_of(rc_element element)
+{
+    return element == RC_REAL ? &in_use()->conv : bf16_in_use();
+}
+
 const rc_conv_kernel *const *
 rc_conv_fwd_kernels(rc_element element)
 {
-    return element == RC_REAL ? in_use()->fwd : bf16_in_use()->fwd;
+    return lists_of(element)->fwd;
 }
 
 const rc_conv_kernel *const *
 rc_conv_bwd_x_kernels(rc_element element)
 {
-    return element == RC_REAL ? in_use()->bwd_x : bf16_in_use()->bwd_x;
+    return lists_of(element)->bwd_x;
 }
 
 const rc_conv_kernel *const *
 rc_conv_bwd_w_kernels(rc_element element)
 {
-    return element == RC_REAL ? in_use()->bwd_w : bf16_in_use()->bwd_w;
+    return lists_of(element)->bwd_w;
 }
 
 int64_t

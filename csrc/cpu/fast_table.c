@@ -52,19 +52,28 @@ static const rc_fast_kernel *const avx2_kernels[] = {SIMD_KERNELS(ENTRY_AVX2) NU
 static const rc_fast_kernel *const avx512_kernels[] = {SIMD_KERNELS(ENTRY_AVX512) NULL};
 #endif
 
-static const rc_fast_kernel *const *
-kernels_in_use(void)
+typedef struct level {
+    const rc_fast_kernel *const *kernels;
+    const rc_cast_kernels *casts;
+    const rc_cast_bytes *casts_bytes;
+} level;
+
+static const level *
+in_use(void)
 {
+    static const level generic = {generic_kernels, &rc_casts__generic, &rc_casts_bytes__generic};
 #if defined(__x86_64__)
+    static const level avx2 = {avx2_kernels, &rc_casts__avx2, &rc_casts_bytes__avx2};
+    static const level avx512 = {avx512_kernels, &rc_casts__avx512, &rc_casts_bytes__avx512};
     rc_isa isa = rc_isa_get();
     if (isa >= RC_ISA_AVX512) {
-        return avx512_kernels;
+        return &avx512;
     }
     if (isa >= RC_ISA_AVX2) {
-        return avx2_kernels;
+        return &avx2;
     }
 #endif
-    return generic_kernels;
+    return &generic;
 }
 
 /* On the matrix kernels of cpu.h, which choose by instruction set themselves. */
@@ -93,36 +102,18 @@ const rc_fast_kernel *
 rc_fast_find(rc_element element, rc_op_id op, const rc_attrs *a, int n_in, const rc_shape *xs,
              const rc_shape *y)
 {
-    const rc_fast_kernel *found = find_in(kernels_in_use(), element, op, a, n_in, xs, y);
+    const rc_fast_kernel *found = find_in(in_use()->kernels, element, op, a, n_in, xs, y);
     return found ? found : find_in(any_kernels, element, op, a, n_in, xs, y);
 }
 
 const rc_cast_kernels *
 rc_cast_get(void)
 {
-#if defined(__x86_64__)
-    rc_isa isa = rc_isa_get();
-    if (isa >= RC_ISA_AVX512) {
-        return &rc_casts__avx512;
-    }
-    if (isa >= RC_ISA_AVX2) {
-        return &rc_casts__avx2;
-    }
-#endif
-    return &rc_casts__generic;
+    return in_use()->casts;
 }
 
 const rc_cast_bytes *
 rc_cast_bytes_get(void)
 {
-#if defined(__x86_64__)
-    rc_isa isa = rc_isa_get();
-    if (isa >= RC_ISA_AVX512) {
-        return &rc_casts_bytes__avx512;
-    }
-    if (isa >= RC_ISA_AVX2) {
-        return &rc_casts_bytes__avx2;
-    }
-#endif
-    return &rc_casts_bytes__generic;
+    return in_use()->casts_bytes;
 }

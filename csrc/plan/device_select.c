@@ -10,13 +10,7 @@ add(rc_model *m, rc_plan *p, rc_step *step, const rc_device_request *request, rc
     RC_TRY(m->on->api->select(m->on->d, request, &step->device, err));
     step->kernel = step->device.name;
     step->run = NULL;
-    if (step->device.tmp > 0) {
-        int32_t buffer = rc_plan_buffer(p, step->device.tmp, p->n_steps);
-        if (buffer < 0) {
-            return rc_fail(err, RC_MEMORY, "out of memory while planning");
-        }
-        step->tmp = (rc_ref){RC_REF_BUFFER, buffer};
-    }
+    RC_TRY(rc_plan_scratch(p, step, step->device.tmp, err));
     return rc_plan_add_step(p, step, err);
 }
 

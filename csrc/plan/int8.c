@@ -108,13 +108,7 @@ rc_int8_conv_step(rc_model *m, rc_plan *p, rc_step *step, rc_error *err)
     }
     step->x[1] = (rc_ref){RC_REF_PACKED, packed};
     int64_t scratch = rc_int8_conv_scratch_size(&step->conv.shape, m->info.threads);
-    if (scratch > 0) {
-        int32_t buffer = rc_plan_buffer(p, scratch, p->n_steps);
-        if (buffer < 0) {
-            return rc_fail(err, RC_MEMORY, "out of memory while planning");
-        }
-        step->tmp = (rc_ref){RC_REF_BUFFER, buffer};
-    }
+    RC_TRY(rc_plan_scratch(p, step, scratch, err));
     return rc_plan_add_step(p, step, err);
 }
 

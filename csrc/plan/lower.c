@@ -111,14 +111,20 @@ forget_copies(const rc_facts *f)
            (size_t)f->m->graph->n_values * RC_ELEMENTS * sizeof *f->p->copies);
 }
 
+static rc_status
+add_cast(rc_facts *f, rc_value v, rc_ref x, rc_element to, rc_ref y, bool add, rc_error *err)
+{
+    rc_step step = rc_cast_step(f->m, f->p, v, x, to, y, add);
+    return f->m->on ? rc_device_cast_step(f->m, f->p, step, err)
+                    : rc_plan_add_step(f->p, &step, err);
+}
+
 /* A new buffer for what is at x, like value v, as another element. */
 static rc_status
 cast_to(rc_facts *f, rc_value v, rc_ref x, rc_element to, int32_t *buffer, rc_error *err)
 {
     RC_TRY(new_buffer(f->p, bytes_as(f, v, to), buffer, err));
-    rc_step step = rc_cast_step(f->m, f->p, v, x, to, (rc_ref){RC_REF_BUFFER, *buffer}, false);
-    return f->m->on ? rc_device_cast_step(f->m, f->p, step, err)
-                    : rc_plan_add_step(f->p, &step, err);
+    return add_cast(f, v, x, to, (rc_ref){RC_REF_BUFFER, *buffer}, false, err);
 }
 
 /* Where v's data is as this element; cast before, unless another reader has asked already. */
@@ -248,8 +254,7 @@ gradient_cast(rc_facts *f, const rc_unit *unit, int k, rc_element element, rc_re
         return cast_to(f, v, from, p->elements[v], &p->gradient_buffer[v], err);
     }
     rc_ref to = {RC_REF_BUFFER, p->gradient_buffer[v]};
-    rc_step step = rc_cast_step(f->m, p, v, from, p->elements[v], to, true);
-    return f->m->on ? rc_device_cast_step(f->m, p, step, err) : rc_plan_add_step(p, &step, err);
+    return add_cast(f, v, from, p->elements[v], to, true, err);
 }
 
 static rc_status

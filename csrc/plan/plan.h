@@ -243,6 +243,8 @@ bool rc_reference_only(void); /* REIDC_REF=1 */
 rc_status rc_select_forward(rc_model *m, rc_plan *p, rc_step step, rc_error *err);
 rc_status rc_select_backward(rc_model *m, rc_plan *p, rc_step step, rc_error *err);
 rc_status rc_plan_add_step(rc_plan *p, const rc_step *step, rc_error *err);
+/* Scratch memory of this step alone, as step->tmp; 0 bytes: none. */
+rc_status rc_plan_scratch(rc_plan *p, rc_step *step, int64_t bytes, rc_error *err);
 rc_step rc_step_for_input(const rc_step *step, int k); /* the part of a backward that serves input k */
 int32_t rc_packed_add(rc_model *m, const rc_packed *packed); /* its place, or -1: no memory */
 /* The model's packed copy for this unit, made or found; its place in m->packed, or -1. */

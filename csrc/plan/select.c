@@ -58,8 +58,8 @@ rc_plan_add_step(rc_plan *p, const rc_step *step, rc_error *err)
     return RC_OK;
 }
 
-static rc_status
-add_scratch(rc_plan *p, rc_step *step, int64_t bytes, rc_error *err)
+rc_status
+rc_plan_scratch(rc_plan *p, rc_step *step, int64_t bytes, rc_error *err)
 {
     if (bytes > 0) {
         int32_t buffer = rc_plan_buffer(p, bytes, p->n_steps);
@@ -266,7 +266,7 @@ conv_forward_step(rc_model *m, rc_plan *p, rc_step *step, const rc_conv_kernel *
         RC_TRY(pack_step(p, step, step->x[1], err));
     }
     int64_t scratch = kernel->scratch_size(&step->conv.shape, m->info.threads);
-    RC_TRY(add_scratch(p, step, scratch * (int64_t)sizeof(float), err));
+    RC_TRY(rc_plan_scratch(p, step, scratch * (int64_t)sizeof(float), err));
     return rc_plan_add_step(p, step, err);
 }
 
@@ -301,13 +301,13 @@ rc_select_forward(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
             step.kernel = fast->name;
             int64_t bytes = fast->tmp_size ? fast->tmp_size(a, step.call.xs, &step.call.ys, false,
                                                             m->info.threads) : 0;
-            RC_TRY(add_scratch(p, &step, bytes, err));
+            RC_TRY(rc_plan_scratch(p, &step, bytes, err));
             return rc_plan_add_step(p, &step, err);
         }
     }
     int64_t bytes = op->tmp_size ? op->tmp_size(a, step.call.xs, &step.call.ys, m->real_size,
                                                 false, m->info.threads) : 0;
-    RC_TRY(add_scratch(p, &step, bytes, err));
+    RC_TRY(rc_plan_scratch(p, &step, bytes, err));
     return rc_plan_add_step(p, &step, err);
 }
 
@@ -322,7 +322,7 @@ reference_backward(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
     step.kernel = "reference";
     int64_t bytes = op->tmp_size ? op->tmp_size(&u->node.attrs, step.call.xs, &step.call.ys,
                                                 m->real_size, true, m->info.threads) : 0;
-    RC_TRY(add_scratch(p, &step, bytes, err));
+    RC_TRY(rc_plan_scratch(p, &step, bytes, err));
     return rc_plan_add_step(p, &step, err);
 }
 
@@ -350,7 +350,7 @@ conv_backward_part(rc_model *m, rc_plan *p, const rc_step *whole, int k, rc_erro
         part.kernel = "rc_column_sums";
         int64_t rows = part.conv.shape.n * part.conv.shape.oh * part.conv.shape.ow;
         int64_t bytes = rc_column_sums_scratch(rows, part.conv.shape.k) * (int64_t)sizeof(float);
-        RC_TRY(add_scratch(p, &part, bytes, err));
+        RC_TRY(rc_plan_scratch(p, &part, bytes, err));
         return rc_plan_add_step(p, &part, err);
     }
     rc_element element = p->backward[whole->unit].kernel;
@@ -371,7 +371,7 @@ conv_backward_part(rc_model *m, rc_plan *p, const rc_step *whole, int k, rc_erro
         part.x[1] = (rc_ref){0};
     }
     int64_t scratch = kernel->scratch_size(&part.conv.shape, m->info.threads);
-    RC_TRY(add_scratch(p, &part, scratch * (int64_t)sizeof(float), err));
+    RC_TRY(rc_plan_scratch(p, &part, scratch * (int64_t)sizeof(float), err));
     return rc_plan_add_step(p, &part, err);
 }
 
@@ -405,6 +405,6 @@ rc_select_backward(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
     step.kernel = fast->name;
     int64_t bytes = fast->tmp_size ? fast->tmp_size(a, step.call.xs, &step.call.ys, true,
                                                     m->info.threads) : 0;
-    RC_TRY(add_scratch(p, &step, bytes, err));
+    RC_TRY(rc_plan_scratch(p, &step, bytes, err));
     return rc_plan_add_step(p, &step, err);
 }

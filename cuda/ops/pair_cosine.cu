@@ -63,23 +63,12 @@ backward_kernel(const T *u, const double *lengths, const T *dy, T *dx, int r, in
 }
 
 template <class T>
-const double *
-lengths_of(const rc_call *call, rc_cuda_stream stream)
-{
-    double *to = static_cast<double *>(call->tmp);
-    rc_rows::warps(stream, call->xs[0].d[0] * call->xs[0].d[1],
-                   rc_double::lengths<T>{static_cast<const T *>(call->x[0]), to,
-                                         static_cast<int>(call->xs[0].d[2])});
-    return to;
-}
-
-template <class T>
 void
 forward(const rc_call *call, rc_cuda_stream stream)
 {
     int64_t n = call->xs[0].d[0], r = call->xs[0].d[1];
     rc_rows::warps(stream, n * r * r,
-                   cosines<T>{static_cast<const T *>(call->x[0]), lengths_of<T>(call, stream),
+                   cosines<T>{static_cast<const T *>(call->x[0]), rc_double::lengths_of<T>(call, stream),
                               static_cast<T *>(call->y), static_cast<int>(r),
                               static_cast<int>(call->xs[0].d[2])});
 }
@@ -89,7 +78,7 @@ void
 backward(const rc_call *call, rc_cuda_stream stream)
 {
     int64_t n = call->xs[0].d[0], r = call->xs[0].d[1], c = call->xs[0].d[2];
-    const double *lengths = lengths_of<T>(call, stream);
+    const double *lengths = rc_double::lengths_of<T>(call, stream);
     rc_launch(backward_kernel<T>, dim3(static_cast<unsigned>(n * r)), dim3(RC_BLOCK),
               static_cast<size_t>(c) * 8, stream, static_cast<const T *>(call->x[0]), lengths,
               static_cast<const T *>(call->dy), static_cast<T *>(call->dx[0]),

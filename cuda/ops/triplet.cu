@@ -171,22 +171,11 @@ backward_kernel(const T *x, const mined *ws, const double *lengths, rule r, cons
 }
 
 template <class T>
-const double *
-lengths_of(const rc_call *call, rc_cuda_stream stream)
-{
-    double *to = static_cast<double *>(call->tmp);
-    rc_rows::warps(stream, call->xs[0].d[0],
-                   rc_double::lengths<T>{static_cast<const T *>(call->x[0]), to,
-                                         static_cast<int>(call->xs[0].d[1])});
-    return to;
-}
-
-template <class T>
 void
 forward(const rc_call *call, rc_cuda_stream stream)
 {
     int64_t n = call->xs[0].d[0], c = call->xs[0].d[1];
-    const double *lengths = lengths_of<T>(call, stream);
+    const double *lengths = rc_double::lengths_of<T>(call, stream);
     double *losses = static_cast<double *>(call->tmp) + n;
     rc_launch(mine_kernel<T>, dim3(static_cast<unsigned>(n)), dim3(RC_BLOCK),
               static_cast<size_t>(n) * 8, stream, static_cast<const T *>(call->x[0]),
@@ -200,7 +189,7 @@ void
 backward(const rc_call *call, rc_cuda_stream stream)
 {
     int64_t n = call->xs[0].d[0], c = call->xs[0].d[1];
-    const double *lengths = lengths_of<T>(call, stream);
+    const double *lengths = rc_double::lengths_of<T>(call, stream);
     rc_launch(backward_kernel<T>, dim3(static_cast<unsigned>(n)), dim3(RC_BLOCK),
               static_cast<size_t>(c) * 8, stream, static_cast<const T *>(call->x[0]),
               static_cast<const mined *>(call->ws), lengths, rule_of(call->attrs),
