@@ -66,6 +66,21 @@ int64_t rc_gemm_scratch(const rc_gemm_shape *s, int threads); /* floats */
 void rc_gemm(const rc_gemm_shape *s, const float *a, const float *b, const rc_epilogue *e,
              bool add, float *c, float *scratch, int threads);
 
+/* A factor as it is stored. On the left: rows of k (turned: k rows of it); on the right: k rows of
+ * columns (turned: columns of k). */
+typedef struct rc_factor {
+    const float *at;
+    int64_t pitch; /* floats from a stored row to the next */
+    bool turned;
+} rc_factor;
+
+/* Products by the calling thread alone, for operations that keep a block in its caches from one
+ * product to the next: c (+)= left right, where the right factor has been packed. */
+int64_t rc_block_packed(int64_t columns, int64_t k); /* floats, whole cache lines */
+void rc_block_pack(rc_factor right, int64_t columns, int64_t k, float *packed);
+void rc_block_multiply(rc_factor left, int64_t rows, const float *packed, int64_t columns,
+                       int64_t k, bool add, float *c, int64_t ldc);
+
 /* For the benchmarks: float operations done by `rounds` rounds of multiply-adds that touch no
  * memory, on the calling thread. *sink: any small number; keeps the work from being removed. */
 double rc_cpu_peak(int64_t rounds, float *sink);

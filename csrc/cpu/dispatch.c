@@ -131,6 +131,25 @@ rc_gemm(const rc_gemm_shape *s, const float *a, const float *b, const rc_epilogu
     in_use()->gemm->run(s, a, b, e, add, c, scratch, threads);
 }
 
+int64_t
+rc_block_packed(int64_t columns, int64_t k)
+{
+    return in_use()->gemm->packed(columns, k);
+}
+
+void
+rc_block_pack(rc_factor right, int64_t columns, int64_t k, float *packed)
+{
+    in_use()->gemm->pack(right, columns, k, packed);
+}
+
+void
+rc_block_multiply(rc_factor left, int64_t rows, const float *packed, int64_t columns, int64_t k,
+                  bool add, float *c, int64_t ldc)
+{
+    in_use()->gemm->multiply(left, rows, packed, columns, k, add, c, ldc);
+}
+
 double
 rc_cpu_peak(int64_t rounds, float *sink)
 {

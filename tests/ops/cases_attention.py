@@ -238,7 +238,9 @@ for ta in (0, 1):
         attention(3, 33, 19, 35, 17, tb, ta, tb, ta, 0.25, numeric=False)
 attention(1, 1, 1, 1, 1, 0, 0, 0, 0, 1.0)
 attention(2, 4, 3, 6, 2, 1, 1, 0, 1, 1.0)
-attention(3, 700, 8, 700, 5, 0, 0, 1, 0, 0.3, numeric=False)  # images in two goes
+attention(3, 700, 8, 700, 5, 0, 0, 1, 0, 0.3, numeric=False)  # rows of an image shared by tasks
+attention(8, 90, 2, 5000, 3, 0, 0, 0, 0, 0.3, numeric=False)  # an image in several blocks of rows
+attention(8, 90, 2, 5000, 3, 1, 1, 1, 1, 0.3, numeric=False)
 wrong("attention", {"scale": 1.0}, [(2, 3, 4), (2, 4, 5), (1, 5, 2)], ["as many", "1x5x2"])
 wrong("attention", {"scale": 1.0}, [(2, 3, 4), (2, 3, 5), (2, 5, 2)], ["inner", "2x3x4"])
 wrong("attention", {"scale": 1.0}, [(2, 3, 4), (2, 4, 5), (2, 2, 5)], ["v", "5 rows"])

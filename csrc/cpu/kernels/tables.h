@@ -10,6 +10,10 @@ typedef struct rc_gemm_kernel {
     int64_t (*scratch)(const rc_gemm_shape *s, int threads);
     void (*run)(const rc_gemm_shape *s, const float *a, const float *b, const rc_epilogue *e,
                 bool add, float *c, float *scratch, int threads);
+    int64_t (*packed)(int64_t columns, int64_t k); /* of blocks: cpu.h */
+    void (*pack)(rc_factor right, int64_t columns, int64_t k, float *packed);
+    void (*multiply)(rc_factor left, int64_t rows, const float *packed, int64_t columns, int64_t k,
+                     bool add, float *c, int64_t ldc);
 } rc_gemm_kernel;
 
 #define RC_CPU_KERNELS(X, isa, tile)                                       \

@@ -1,188 +1,157 @@
-/* Rows of a softmax times values as matrix products; rules and letters: csrc/ops/attention.c. A few
- * images at a time, as many as leave S in the caches; backward makes S again. */
-#include "cpu/cpu.h"
-#include "cpu/kernels/simd/vmath.h"
-#include "cpu/products.h"
+/* Rows of a softmax times values; rules and letters: csrc/ops/attention.c, how: attend.h. A task is
+ * an image, or some rows of one where the images are few. */
+#include "cpu/kernels/simd/attend.h"
 
-#define KEPT (1 << 20) /* floats of S at a time, at least one image's */
+#define TASKS 8   /* wanted, whatever the number of threads */
+#define ROWS 32   /* of S, at least, that are a task's */
 
 typedef struct job {
     const rc_call *call;
-    int64_t n, r, c, together;  /* images, of S, images at a time */
-    rc_shape stored[3], result; /* of `together` images */
-    rc_shape square;            /* of S and l */
+    attend one; /* the first image */
+    int64_t n, parts;
     float factor;
-    float *s, *l, *scratch;
-    rc_cut cut;                 /* rows of S of the images at hand */
+    int64_t each;               /* floats of scratch of a thread */
+    float *scratch, *sums;      /* sums: of each task where an image has several */
 } job;
 
-static job
-sizes_of(const rc_attrs *at, const rc_shape *xs, const rc_shape *y)
+static void
+softmax(const attend *o, int64_t row, int64_t rows, float *s)
 {
-    job j = {.n = xs[0].d[0], .r = xs[0].d[at->trans_a ? 2 : 1],
-             .c = xs[1].d[at->trans_b ? 1 : 2], .result = *y,
-             .factor = (float)(at->negate ? -at->scale : at->scale)};
-    j.together = KEPT / (j.r * j.c);
-    j.together = j.together < 1 ? 1 : j.together > j.n ? j.n : j.together;
-    for (int i = 0; i < 3; i++) {
-        j.stored[i] = xs[i];
-        j.stored[i].d[0] = j.together;
+    (void)row;
+    const job *j = o->context;
+    for (int64_t i = 0; i < rows; i++, s += o->pitch) {
+        softmax_row(s, j->factor, o->c, s);
     }
-    j.result.d[0] = j.together;
-    j.square = (rc_shape){3, {j.together, j.r, j.c, 1}};
+}
+
+static void
+back(const attend *o, int64_t row, int64_t rows, const float *s, float *l)
+{
+    (void)row;
+    const job *j = o->context;
+    for (int64_t i = 0; i < rows; i++, s += o->pitch, l += o->pitch) {
+        softmax_row_back(s, l, j->factor, o->c, l, false);
+    }
+}
+
+static job
+sizes_of(const rc_attrs *at, const rc_shape *xs, bool backward)
+{
+    bool turned = at->mode == 1;
+    job j = {.n = xs[0].d[0], .factor = (float)(at->negate ? -at->scale : at->scale)};
+    j.one = (attend){.r = xs[0].d[at->trans_a ? 2 : 1], .c = xs[1].d[at->trans_b ? 1 : 2],
+                     .k = xs[0].d[at->trans_a ? 1 : 2], .e = xs[2].d[turned ? 1 : 2],
+                     .a = {NULL, xs[0].d[2], at->trans_a}, .b = {NULL, xs[1].d[2], at->trans_b},
+                     .v = {NULL, xs[2].d[2], turned}, .y_turned = turned,
+                     .softmax = softmax, .back = back};
+    attend_cut(&j.one);
+    int64_t wanted = (TASKS + j.n - 1) / j.n, most = j.one.r / ROWS;
+    j.parts = wanted < most ? wanted : most > 1 ? most : 1;
+    attend_parts p;
+    j.each = attend_scratch(&j.one, backward, NULL, &p);
     return j;
-}
-
-/* y from S and v, or dv from S and dy, or dS from dy and v; mode 1 has them transposed. */
-static rc_gemm_shape
-values(const job *j, bool turned)
-{
-    return turned ? rc_product(&j->stored[2], false, &j->square, true)
-                  : rc_product(&j->square, false, &j->stored[2], false);
-}
-
-static rc_gemm_shape
-values_back(const job *j, bool turned)
-{
-    return turned ? rc_product(&j->result, false, &j->square, false)
-                  : rc_product(&j->square, true, &j->result, false);
-}
-
-static rc_gemm_shape
-square_back(const job *j, bool turned)
-{
-    return turned ? rc_product(&j->result, true, &j->stored[2], false)
-                  : rc_product(&j->result, false, &j->stored[2], true);
 }
 
 static int64_t
 tmp_size(const rc_attrs *at, const rc_shape *xs, const rc_shape *y, bool backward, int threads)
 {
-    job j = sizes_of(at, xs, y);
-    bool turned = at->mode == 1;
-    rc_gemm_shape s[] = {rc_product(&j.stored[0], at->trans_a, &j.stored[1], at->trans_b),
-                         values(&j, turned), values_back(&j, turned), square_back(&j, turned),
-                         rc_product_gradient(at, j.stored, &j.square, 0),
-                         rc_product_gradient(at, j.stored, &j.square, 1)};
-    int64_t most = 0, square = (j.together * j.r * j.c + 15) / 16 * 16;
-    for (int i = 0; i < (backward ? 6 : 2); i++) {
-        int64_t floats = rc_gemm_scratch(&s[i], threads);
-        most = floats > most ? floats : most;
-    }
-    return ((backward ? 2 : 1) * square + most) * (int64_t)sizeof(float);
+    (void)y;
+    job j = sizes_of(at, xs, backward);
+    int64_t sums = backward && j.parts > 1 ? j.n * j.parts * attend_sums(&j.one) : 0;
+    return (threads * j.each + sums) * (int64_t)sizeof(float);
 }
 
 static job
 job_new(const rc_call *call, bool backward)
 {
-    job j = sizes_of(call->attrs, call->xs, &call->ys);
-    int64_t square = (j.together * j.r * j.c + 15) / 16 * 16;
+    job j = sizes_of(call->attrs, call->xs, backward);
     j.call = call;
-    j.s = call->tmp;
-    j.l = j.s + square;
-    j.scratch = backward ? j.l + square : j.l;
+    j.scratch = call->tmp;
+    j.sums = j.parts > 1 ? j.scratch + call->threads * j.each : NULL;
     return j;
 }
 
-static void
-multiply(const job *j, rc_gemm_shape s, int64_t count, const float *a, const float *b, bool add,
-         float *c)
+static int64_t
+floats_each(const rc_shape *s)
 {
-    s.batch = count; /* the last images may be fewer */
-    rc_gemm(&s, a, b, NULL, add, c, j->scratch, j->call->threads);
+    return s->d[1] * s->d[2];
+}
+
+/* The attention of an image, and the rows [from, to) that are a part's. */
+static attend
+image_of(const job *j, int64_t image, int64_t part, int64_t *from, int64_t *to)
+{
+    attend o = j->one;
+    rc_factor *f[] = {&o.a, &o.b, &o.v};
+    for (int i = 0; i < 3; i++) {
+        f[i]->at = (const float *)j->call->x[i] + image * floats_each(&j->call->xs[i]);
+    }
+    o.context = j;
+    *from = o.r * part / j->parts;
+    *to = o.r * (part + 1) / j->parts;
+    return o;
+}
+
+static attend_place
+place_of(const job *j, int input, int64_t image)
+{
+    const rc_shape *s = &j->call->xs[input];
+    float *at = j->call->dx[input];
+    return (attend_place){at ? at + image * floats_each(s) : NULL, s->d[2], j->call->add[input]};
 }
 
 static void
-softmax_task(void *context, int64_t task, int worker)
+forward_task(void *context, int64_t task, int worker)
 {
-    (void)worker;
     const job *j = context;
-    for (int64_t i = cut_from(j->cut, task); i < cut_to(j->cut, task); i++) {
-        softmax_row(j->s + i * j->c, j->factor, j->c, j->s + i * j->c);
-    }
+    int64_t image = task / j->parts, from, to;
+    attend o = image_of(j, image, task % j->parts, &from, &to);
+    attend_forward(&o, from, to, (float *)j->call->y + image * floats_each(&j->call->ys),
+                   j->call->ys.d[2], j->scratch + worker * j->each);
 }
 
 static void
 backward_task(void *context, int64_t task, int worker)
 {
-    (void)worker;
     const job *j = context;
-    for (int64_t i = cut_from(j->cut, task); i < cut_to(j->cut, task); i++) {
-        softmax_row_back(j->s + i * j->c, j->l + i * j->c, j->factor, j->c, j->l + i * j->c, false);
+    int64_t image = task / j->parts, from, to;
+    attend o = image_of(j, image, task % j->parts, &from, &to);
+    float *scratch = j->scratch + worker * j->each;
+    rc_factor dy = {(const float *)j->call->dy + image * floats_each(&j->call->ys),
+                    j->call->ys.d[2], o.y_turned};
+    attend_place db = place_of(j, 1, image), dv = place_of(j, 2, image);
+    attend_parts p;
+    attend_scratch(&o, true, scratch, &p);
+    float *sums = j->sums ? j->sums + task * attend_sums(&o) : p.sums;
+    attend_backward(&o, from, to, dy, place_of(j, 0, image), db.at, dv.at, sums, scratch);
+    if (!j->sums) {
+        attend_give(&o, sums, 1, db, dv);
     }
 }
 
-/* The part of an input (0 to 2), or of y and dy (3), that begins with an image. */
-static int64_t
-begin(const job *j, int which, int64_t image)
-{
-    const rc_shape *s = which < 3 ? &j->stored[which] : &j->result;
-    return image * s->d[1] * s->d[2];
-}
-
-static const float *
-input(const job *j, int which, int64_t image)
-{
-    return (const float *)j->call->x[which] + begin(j, which, image);
-}
-
-/* S of `count` images. */
 static void
-attend(job *j, int64_t image, int64_t count)
+give_task(void *context, int64_t image, int worker)
 {
-    const rc_attrs *at = j->call->attrs;
-    j->cut = cut_rows(count * j->r, j->c);
-    multiply(j, rc_product(&j->stored[0], at->trans_a, &j->stored[1], at->trans_b), count,
-             input(j, 0, image), input(j, 1, image), false, j->s);
-    rc_parallel(j->cut.tasks, j->call->threads, softmax_task, j);
+    (void)worker;
+    const job *j = context;
+    attend_give(&j->one, j->sums + image * j->parts * attend_sums(&j->one), j->parts,
+                place_of(j, 1, image), place_of(j, 2, image));
 }
 
 static void
 forward(const rc_call *call)
 {
     job j = job_new(call, false);
-    bool turned = call->attrs->mode == 1;
-    for (int64_t image = 0; image < j.n; image += j.together) {
-        int64_t count = j.n - image < j.together ? j.n - image : j.together;
-        const float *v = input(&j, 2, image);
-        attend(&j, image, count);
-        multiply(&j, values(&j, turned), count, turned ? v : j.s, turned ? j.s : v, false,
-                 (float *)call->y + begin(&j, 3, image));
-    }
+    rc_parallel(j.n * j.parts, call->threads, forward_task, &j);
 }
 
 static void
 backward(const rc_call *call)
 {
     job j = job_new(call, true);
-    const rc_attrs *at = call->attrs;
-    bool turned = at->mode == 1;
-    for (int64_t image = 0; image < j.n; image += j.together) {
-        int64_t count = j.n - image < j.together ? j.n - image : j.together;
-        const float *dy = (const float *)call->dy + begin(&j, 3, image);
-        float *dx[3];
-        for (int i = 0; i < 3; i++) {
-            dx[i] = call->dx[i] ? (float *)call->dx[i] + begin(&j, i, image) : NULL;
-        }
-        attend(&j, image, count);
-        if (dx[0] || dx[1]) {
-            multiply(&j, square_back(&j, turned), count, dy, input(&j, 2, image), false, j.l);
-            rc_parallel(j.cut.tasks, call->threads, backward_task, &j);
-        }
-        if (dx[0]) {
-            const float *b = input(&j, 1, image);
-            multiply(&j, rc_product_gradient(at, j.stored, &j.square, 0), count,
-                     at->trans_a ? b : j.l, at->trans_a ? j.l : b, call->add[0], dx[0]);
-        }
-        if (dx[1]) {
-            const float *a = input(&j, 0, image);
-            multiply(&j, rc_product_gradient(at, j.stored, &j.square, 1), count,
-                     at->trans_b ? j.l : a, at->trans_b ? a : j.l, call->add[1], dx[1]);
-        }
-        if (dx[2]) {
-            multiply(&j, values_back(&j, turned), count, turned ? dy : j.s, turned ? j.s : dy,
-                     call->add[2], dx[2]);
-        }
+    rc_parallel(j.n * j.parts, call->threads, backward_task, &j);
+    if (j.sums) {
+        rc_parallel(j.n, call->threads, give_task, &j);
     }
 }
 

@@ -1,14 +1,12 @@
-/* Self-attention with relative positions as matrix products; rules and letters:
- * csrc/ops/relative_attention.c. Heads are columns of the maps as they lie: no head is copied out.
+/* Self-attention with relative positions; rules and letters: csrc/ops/relative_attention.c. Heads
+ * are columns of the maps as they lie: no head is copied out.
  *
  * For all images first the products of queries with the tables, H (T x (2h-1)) and W
- * (T x (2w-1)) of every image and head. Then image by image, so that the T x T matrices of its
- * heads stay in the caches: L = q k^T, A = softmax(scale (L + H + W)), y = A v; backward makes A
- * again. There D = dy v^T becomes l = scale A (D - <A,D>), and the sums of l over a row or a
- * column of keys take the place of H and W, from which the tables' gradients and the rest of dq
- * are products again, over all images at once: one fixed order of summing. */
-#include "cpu/cpu.h"
-#include "cpu/kernels/simd/vmath.h"
+ * (T x (2w-1)) of every image and head. Then head by head (attend.h) A = softmax(scale (q k^T + H +
+ * W)) and y = A v; in backward the sums of l over a row or a column of keys take the place of H
+ * and W, from which the tables' gradients and the rest of dq are products again, over all images
+ * at once: one fixed order of summing. */
+#include "cpu/kernels/simd/attend.h"
 
 enum { Q, K, V, REL_H, REL_W };
 
@@ -17,29 +15,35 @@ typedef struct job {
     int64_t n, c, h, w, t, heads, d, rows, cols; /* rows, cols: of the tables */
     float scale;
     float *by_row, *by_col; /* H (heads, n*T, rows), W (heads, n*T, cols) */
-    float *a, *l;           /* (heads, T, T) of an image */
+    attend one;
+    int64_t each;           /* floats of scratch of a thread */
     float *scratch;
-    int64_t image;          /* at hand */
-    rc_cut cut;             /* of the heads*T rows of a and l */
 } job;
 
-static int64_t
-lines(int64_t floats)
-{
-    return (floats + 15) / 16 * 16;
-}
+typedef struct head_of { /* whose softmax it is */
+    const job *j;
+    int64_t image, head;
+} head_of;
+
+static void softmax(const attend *o, int64_t row, int64_t rows, float *s);
+static void back(const attend *o, int64_t row, int64_t rows, const float *s, float *l);
 
 static job
-sizes_of(const rc_attrs *at, const rc_shape *x)
+sizes_of(const rc_attrs *at, const rc_shape *x, bool backward)
 {
     job j = {.n = x->d[0], .c = x->d[1], .h = x->d[2], .w = x->d[3], .t = x->d[2] * x->d[3],
              .heads = at->groups, .d = x->d[1] / at->groups, .rows = 2 * x->d[2] - 1,
              .cols = 2 * x->d[3] - 1, .scale = (float)at->scale};
-    j.cut = cut_rows(j.heads * j.t, j.t);
+    j.one = (attend){.r = j.t, .c = j.t, .k = j.d, .e = j.d, .a = {NULL, j.c, false},
+                     .b = {NULL, j.c, true}, .v = {NULL, j.c, false}, .softmax = softmax,
+                     .back = back};
+    attend_cut(&j.one);
+    attend_parts p;
+    j.each = attend_scratch(&j.one, backward, NULL, &p);
     return j;
 }
 
-/* ---- the products ---------------------------------------------------------------------------- */
+/* ---- the products with tables ------------------------------------------------------------------ */
 
 /* H: all queries of a head times a table (size rows); the heads are the batch. */
 static rc_gemm_shape
@@ -48,24 +52,6 @@ with_table(const job *j, int64_t size)
     return (rc_gemm_shape){.batch = j->heads, .m = j->n * j->t, .n = size, .k = j->d, .lda = j->c,
                            .ldb = j->d, .ldc = size, .stride_a = j->d,
                            .stride_c = j->n * j->t * size, .trans_b = true};
-}
-
-/* T x T of an image: rows of one map times rows of another. */
-static rc_gemm_shape
-pairs(const job *j)
-{
-    return (rc_gemm_shape){.batch = j->heads, .m = j->t, .n = j->t, .k = j->d, .lda = j->c,
-                           .ldb = j->c, .ldc = j->t, .stride_a = j->d, .stride_b = j->d,
-                           .stride_c = j->t * j->t, .trans_b = true};
-}
-
-/* T x T, or its transpose, times rows of a map. */
-static rc_gemm_shape
-mix(const job *j, bool transposed)
-{
-    return (rc_gemm_shape){.batch = j->heads, .m = j->t, .n = j->d, .k = j->t, .lda = j->t,
-                           .ldb = j->c, .ldc = j->c, .stride_a = j->t * j->t, .stride_b = j->d,
-                           .stride_c = j->d, .trans_a = transposed};
 }
 
 /* Sums by row or column times the table: what it gives to dq. */
@@ -89,31 +75,26 @@ static int64_t
 tmp_size(const rc_attrs *at, const rc_shape *xs, const rc_shape *y, bool backward, int threads)
 {
     (void)y;
-    job j = sizes_of(at, &xs[Q]);
-    rc_gemm_shape s[] = {with_table(&j, j.rows), with_table(&j, j.cols), pairs(&j), mix(&j, false),
-                         mix(&j, true), from_table(&j, j.rows), from_table(&j, j.cols),
-                         to_table(&j, j.rows), to_table(&j, j.cols)};
-    int64_t most = 0, tables = lines(j.heads * j.n * j.t * j.rows)
-                               + lines(j.heads * j.n * j.t * j.cols);
-    for (int i = 0; i < (backward ? 9 : 4); i++) {
-        int64_t floats = rc_gemm_scratch(&s[i], threads);
-        most = floats > most ? floats : most;
+    job j = sizes_of(at, &xs[Q], backward);
+    rc_gemm_shape s[] = {with_table(&j, j.rows), with_table(&j, j.cols), from_table(&j, j.rows),
+                         from_table(&j, j.cols), to_table(&j, j.rows), to_table(&j, j.cols)};
+    int64_t most = threads * j.each;
+    for (int i = 0; i < (backward ? 6 : 2); i++) {
+        most = attend_larger(most, rc_gemm_scratch(&s[i], threads));
     }
-    int64_t square = lines(j.heads * j.t * j.t);
-    return (tables + (backward ? 2 : 1) * square + most) * (int64_t)sizeof(float);
+    int64_t tables = attend_lines(j.heads * j.n * j.t * j.rows)
+                     + attend_lines(j.heads * j.n * j.t * j.cols);
+    return (tables + most) * (int64_t)sizeof(float);
 }
 
 static job
 job_new(const rc_call *call, bool backward)
 {
-    job j = sizes_of(call->attrs, &call->xs[Q]);
-    int64_t square = lines(j.heads * j.t * j.t);
+    job j = sizes_of(call->attrs, &call->xs[Q], backward);
     j.call = call;
     j.by_row = call->tmp;
-    j.by_col = j.by_row + lines(j.heads * j.n * j.t * j.rows);
-    j.a = j.by_col + lines(j.heads * j.n * j.t * j.cols);
-    j.l = j.a + square;
-    j.scratch = backward ? j.l + square : j.l;
+    j.by_col = j.by_row + attend_lines(j.heads * j.n * j.t * j.rows);
+    j.scratch = j.by_col + attend_lines(j.heads * j.n * j.t * j.cols);
     return j;
 }
 
@@ -123,94 +104,11 @@ product(const job *j, rc_gemm_shape s, const float *a, const float *b, bool add,
     rc_gemm(&s, a, b, NULL, add, c, j->scratch, j->call->threads);
 }
 
-/* ---- rows of the T x T matrices --------------------------------------------------------------- */
-
-/* Where query i of a head finds its products with the rows of keys (h of them), and the columns. */
-static float *
-rows_at(const job *j, int64_t head, int64_t i)
-{
-    return j->by_row + ((head * j->n + j->image) * j->t + i) * j->rows + j->h - 1 - i / j->w;
-}
-
-static float *
-cols_at(const job *j, int64_t head, int64_t i)
-{
-    return j->by_col + ((head * j->n + j->image) * j->t + i) * j->cols + j->w - 1 - i % j->w;
-}
-
-static void
-softmax_task(void *context, int64_t task, int worker)
-{
-    (void)worker;
-    const job *j = context;
-    for (int64_t r = cut_from(j->cut, task); r < cut_to(j->cut, task); r++) {
-        const float *by_row = rows_at(j, r / j->t, r % j->t);
-        const float *by_col = cols_at(j, r / j->t, r % j->t);
-        float *a = j->a + r * j->t, *at = a;
-        for (int64_t row = 0; row < j->h; row++, at += j->w) {
-            float shift = by_row[row];
-            RC_IVDEP
-            for (int64_t col = 0; col < j->w; col++) {
-                at[col] = j->scale * (at[col] + (shift + by_col[col]));
-            }
-        }
-        softmax_row(a, 1, j->t, a);
-    }
-}
-
-/* A of the image at hand. */
-static void
-attend(job *j, int64_t image)
-{
-    int64_t begin = image * j->t * j->c;
-    j->image = image;
-    product(j, pairs(j), (const float *)j->call->x[Q] + begin, (const float *)j->call->x[K] + begin,
-            false, j->a);
-    rc_parallel(j->cut.tasks, j->call->threads, softmax_task, j);
-}
-
 static void
 tables_ahead(const job *j)
 {
     product(j, with_table(j, j->rows), j->call->x[Q], j->call->x[REL_H], false, j->by_row);
     product(j, with_table(j, j->cols), j->call->x[Q], j->call->x[REL_W], false, j->by_col);
-}
-
-static void
-forward(const rc_call *call)
-{
-    job j = job_new(call, false);
-    tables_ahead(&j);
-    for (int64_t image = 0; image < j.n; image++) {
-        int64_t begin = image * j.t * j.c;
-        attend(&j, image);
-        product(&j, mix(&j, false), j.a, (const float *)call->x[V] + begin, false,
-                (float *)call->y + begin);
-    }
-}
-
-/* l from D, in place; the row's places in H and W take its sums. */
-static void
-backward_task(void *context, int64_t task, int worker)
-{
-    (void)worker;
-    const job *j = context;
-    for (int64_t r = cut_from(j->cut, task); r < cut_to(j->cut, task); r++) {
-        int64_t head = r / j->t, i = r % j->t;
-        float *by_row = rows_at(j, head, i), *by_col = cols_at(j, head, i);
-        float *l = j->l + r * j->t;
-        softmax_row_back(j->a + r * j->t, l, j->scale, j->t, l, false);
-        memset(by_row - (j->h - 1 - i / j->w), 0, (size_t)j->rows * sizeof *by_row);
-        memset(by_col - (j->w - 1 - i % j->w), 0, (size_t)j->cols * sizeof *by_col);
-        for (int64_t row = 0; row < j->h; row++, l += j->w) {
-            float sum = 0;
-            for (int64_t col = 0; col < j->w; col++) {
-                sum += l[col];
-                by_col[col] += l[col];
-            }
-            by_row[row] = sum;
-        }
-    }
 }
 
 static void
@@ -223,34 +121,133 @@ table_gradient(const job *j, int input, int64_t size, const float *sums)
     }
 }
 
+/* ---- heads ------------------------------------------------------------------------------------- */
+
+/* Where query i finds its products with the rows of keys (h of them), and with the columns. */
+static float *
+rows_at(const head_of *of, int64_t i)
+{
+    const job *j = of->j;
+    return j->by_row + ((of->head * j->n + of->image) * j->t + i) * j->rows + j->h - 1 - i / j->w;
+}
+
+static float *
+cols_at(const head_of *of, int64_t i)
+{
+    const job *j = of->j;
+    return j->by_col + ((of->head * j->n + of->image) * j->t + i) * j->cols + j->w - 1 - i % j->w;
+}
+
+static void
+softmax(const attend *o, int64_t row, int64_t rows, float *s)
+{
+    const head_of *of = o->context;
+    const job *j = of->j;
+    for (int64_t i = row; i < row + rows; i++, s += o->pitch) {
+        const float *by_row = rows_at(of, i), *by_col = cols_at(of, i);
+        float *at = s;
+        for (int64_t y = 0; y < j->h; y++, at += j->w) {
+            float shift = by_row[y];
+            RC_IVDEP
+            for (int64_t x = 0; x < j->w; x++) {
+                at[x] = j->scale * (at[x] + (shift + by_col[x]));
+            }
+        }
+        softmax_row(s, 1, j->t, s);
+    }
+}
+
+/* The query's places in H and W take the sums of l. */
+static void
+back(const attend *o, int64_t row, int64_t rows, const float *s, float *l)
+{
+    const head_of *of = o->context;
+    const job *j = of->j;
+    for (int64_t i = row; i < row + rows; i++, s += o->pitch, l += o->pitch) {
+        float *by_row = rows_at(of, i), *by_col = cols_at(of, i);
+        const float *at = l;
+        softmax_row_back(s, l, j->scale, j->t, l, false);
+        memset(by_row - (j->h - 1 - i / j->w), 0, (size_t)j->rows * sizeof *by_row);
+        memset(by_col - (j->w - 1 - i % j->w), 0, (size_t)j->cols * sizeof *by_col);
+        for (int64_t y = 0; y < j->h; y++, at += j->w) {
+            float sum = 0;
+            for (int64_t x = 0; x < j->w; x++) {
+                sum += at[x];
+                by_col[x] += at[x];
+            }
+            by_row[y] = sum;
+        }
+    }
+}
+
+/* Floats from the beginning of a map to a head of an image. */
+static int64_t
+begin(const head_of *of)
+{
+    return of->image * of->j->t * of->j->c + of->head * of->j->d;
+}
+
+static attend
+attend_of(const head_of *of)
+{
+    attend o = of->j->one;
+    const void *const *x = of->j->call->x;
+    o.a.at = (const float *)x[Q] + begin(of);
+    o.b.at = (const float *)x[K] + begin(of);
+    o.v.at = (const float *)x[V] + begin(of);
+    o.context = of;
+    return o;
+}
+
+static attend_place
+place_of(const head_of *of, int input)
+{
+    const job *j = of->j;
+    float *at = j->call->dx[input];
+    return (attend_place){at ? at + begin(of) : NULL, j->c, j->call->add[input]};
+}
+
+static void
+forward_task(void *context, int64_t task, int worker)
+{
+    const job *j = context;
+    head_of of = {j, task / j->heads, task % j->heads};
+    attend o = attend_of(&of);
+    attend_forward(&o, 0, j->t, (float *)j->call->y + begin(&of), j->c,
+                   j->scratch + worker * j->each);
+}
+
+static void
+backward_task(void *context, int64_t task, int worker)
+{
+    const job *j = context;
+    const rc_call *call = j->call;
+    head_of of = {j, task / j->heads, task % j->heads};
+    attend o = attend_of(&of);
+    float *scratch = j->scratch + worker * j->each;
+    attend_parts p;
+    attend_scratch(&o, true, scratch, &p);
+    attend_place dk = place_of(&of, K), dv = place_of(&of, V);
+    bool logits = call->dx[Q] || call->dx[K] || call->dx[REL_H] || call->dx[REL_W];
+    attend_backward(&o, 0, j->t, (rc_factor){(const float *)call->dy + begin(&of), j->c, false},
+                    place_of(&of, Q), logits, dv.at, p.sums, scratch);
+    attend_give(&o, p.sums, 1, dk, dv);
+}
+
+static void
+forward(const rc_call *call)
+{
+    job j = job_new(call, false);
+    tables_ahead(&j);
+    rc_parallel(j.n * j.heads, call->threads, forward_task, &j);
+}
+
 static void
 backward(const rc_call *call)
 {
     job j = job_new(call, true);
-    const bool *add = call->add;
-    bool logits = call->dx[Q] || call->dx[K] || call->dx[REL_H] || call->dx[REL_W];
     tables_ahead(&j);
-    for (int64_t image = 0; image < j.n; image++) {
-        int64_t begin = image * j.t * j.c;
-        const float *dy = (const float *)call->dy + begin;
-        attend(&j, image);
-        if (call->dx[V]) {
-            product(&j, mix(&j, true), j.a, dy, add[V], (float *)call->dx[V] + begin);
-        }
-        if (!logits) {
-            continue;
-        }
-        product(&j, pairs(&j), dy, (const float *)call->x[V] + begin, false, j.l);
-        rc_parallel(j.cut.tasks, call->threads, backward_task, &j);
-        if (call->dx[K]) {
-            product(&j, mix(&j, true), j.l, (const float *)call->x[Q] + begin, add[K],
-                    (float *)call->dx[K] + begin);
-        }
-        if (call->dx[Q]) {
-            product(&j, mix(&j, false), j.l, (const float *)call->x[K] + begin, add[Q],
-                    (float *)call->dx[Q] + begin);
-        }
-    }
+    rc_parallel(j.n * j.heads, call->threads, backward_task, &j);
     if (call->dx[Q]) {
         product(&j, from_table(&j, j.rows), j.by_row, call->x[REL_H], true, call->dx[Q]);
         product(&j, from_table(&j, j.cols), j.by_col, call->x[REL_W], true, call->dx[Q]);
