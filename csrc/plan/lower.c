@@ -1,11 +1,10 @@
-/* From units to steps: forward, backward derived from it, and the running statistics last.
+/* From units to steps: forward, and backward derived from it.
  *
  * Gradients with several sources: the first writer assigns, the others add. What backward reads
  * and may be computed again (needs.c): its buffer dies in forward, and the step is repeated just
  * before its first reader in backward. */
 #include <string.h>
 
-#include "plan/device.h"
 #include "plan/lower.h"
 
 int32_t
@@ -35,26 +34,16 @@ bytes_as(const rc_facts *f, rc_value v, rc_element element)
            * (int64_t)rc_element_size(element, f->m->real_size);
 }
 
-static int64_t
-value_bytes(const rc_facts *f, rc_value v)
+int64_t
+rc_value_bytes(const rc_facts *f, rc_value v)
 {
     return bytes_as(f, v, f->p->elements[v]);
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */
 
-/* Note that step number `at` uses buffer b. */
-static void
-use(rc_plan *p, int32_t b, int32_t at)
-{
-    if (b >= 0) {
-        rc_buffer *buffer = &p->buffers[b];
-        buffer->last = at > buffer->last ? at : buffer->last;
-    }
-}
-
-static rc_ref
-data_ref(const rc_facts *f, rc_value v)
+rc_ref
+rc_data_ref(const rc_facts *f, rc_value v)
 {
     const rc_value_info *info = &f->m->graph->values[v];
     if (info->kind == RC_VALUE_STATE) {
@@ -63,13 +52,11 @@ data_ref(const rc_facts *f, rc_value v)
     return (rc_ref){RC_REF_BUFFER, f->p->value_buffer[v]};
 }
 
-/* The step's number is only known once select.c has added packing steps before it; lifetimes are
- * therefore noted afterwards, from the refs (note_uses). */
-static rc_step
-new_step(const rc_facts *f, int32_t u, rc_pass pass)
+rc_step
+rc_lower_step(const rc_facts *f, int32_t u, rc_pass pass)
 {
     const rc_unit *unit = &f->p->units[u];
-    rc_step step = {.pass = pass, .unit = u};
+    rc_step step = {.pass = pass, .unit = u, .ws = f->ws[u]};
     step.call = (rc_call){.attrs = &unit->node.attrs,
                           .n_in = unit->node.n_in,
                           .node = unit->index,
@@ -83,17 +70,17 @@ new_step(const rc_facts *f, int32_t u, rc_pass pass)
     return step;
 }
 
-static rc_status
-no_memory(rc_error *err)
+rc_status
+rc_planning_failed(rc_error *err)
 {
     return rc_fail(err, RC_MEMORY, "out of memory while planning");
 }
 
-static rc_status
-new_buffer(rc_plan *p, int64_t bytes, int32_t *out, rc_error *err)
+rc_status
+rc_lower_buffer(rc_plan *p, int64_t bytes, int32_t *out, rc_error *err)
 {
     *out = rc_plan_buffer(p, bytes < 1 ? 1 : bytes, p->n_steps);
-    return *out < 0 ? no_memory(err) : RC_OK;
+    return *out < 0 ? rc_planning_failed(err) : RC_OK;
 }
 
 /* ---- elements: copies of values as a kernel takes them --------------------------------------- */
@@ -115,15 +102,14 @@ static rc_status
 add_cast(rc_facts *f, rc_value v, rc_ref x, rc_element to, rc_ref y, bool add, rc_error *err)
 {
     rc_step step = rc_cast_step(f->m, f->p, v, x, to, y, add);
-    return f->m->on ? rc_device_cast_step(f->m, f->p, step, err)
-                    : rc_plan_add_step(f->p, &step, err);
+    return rc_select_cast(f->m, f->p, step, err);
 }
 
 /* A new buffer for what is at x, like value v, as another element. */
 static rc_status
 cast_to(rc_facts *f, rc_value v, rc_ref x, rc_element to, int32_t *buffer, rc_error *err)
 {
-    RC_TRY(new_buffer(f->p, bytes_as(f, v, to), buffer, err));
+    RC_TRY(rc_lower_buffer(f->p, bytes_as(f, v, to), buffer, err));
     return add_cast(f, v, x, to, (rc_ref){RC_REF_BUFFER, *buffer}, false, err);
 }
 
@@ -131,7 +117,7 @@ cast_to(rc_facts *f, rc_value v, rc_ref x, rc_element to, int32_t *buffer, rc_er
 static rc_status
 data_as(rc_facts *f, rc_value v, rc_element element, rc_ref *ref, rc_error *err)
 {
-    *ref = data_ref(f, v);
+    *ref = rc_data_ref(f, v);
     if (ref->kind != RC_REF_BUFFER || f->p->elements[v] == element) {
         return RC_OK;
     }
@@ -156,11 +142,11 @@ lower_forward(rc_facts *f, int32_t u, rc_pass pass, rc_error *err)
         p->value_buffer[out] = p->value_buffer[in];
         if (p->elements[in] != p->elements[out]) {
             *copy_of(f, out, p->elements[in]) = p->value_buffer[in];
-            return cast_to(f, out, data_ref(f, in), p->elements[out], &p->value_buffer[out], err);
+            return cast_to(f, out, rc_data_ref(f, in), p->elements[out], &p->value_buffer[out], err);
         }
         return RC_OK;
     }
-    rc_step step = new_step(f, u, pass);
+    rc_step step = rc_lower_step(f, u, pass);
     for (int k = 0; k < unit->node.n_in; k++) {
         if (unit->node.in[k] != RC_NONE) {
             RC_TRY(data_as(f, unit->node.in[k], takes->x[k], &step.x[k], err));
@@ -168,20 +154,15 @@ lower_forward(rc_facts *f, int32_t u, rc_pass pass, rc_error *err)
     }
     bool at_home = takes->y == p->elements[out];
     int32_t *y = at_home ? &p->value_buffer[out] : copy_of(f, out, takes->y);
-    RC_TRY(new_buffer(p, bytes_as(f, out, takes->y), y, err));
+    RC_TRY(rc_lower_buffer(p, bytes_as(f, out, takes->y), y, err));
     step.y = (rc_ref){RC_REF_BUFFER, *y};
     if (pass == RC_PASS_FORWARD && op->ws_size && (rc_plan_trains(p) || f->backward[u])) {
         int64_t bytes = op->ws_size(&unit->node.attrs, rc_unit_shapes(p, u), &p->shapes[out],
                                     f->m->real_size);
         if (bytes > 0) {
-            RC_TRY(new_buffer(p, bytes, &step.ws.index, err));
+            RC_TRY(rc_lower_buffer(p, bytes, &step.ws.index, err));
             step.ws.kind = RC_REF_BUFFER;
-        }
-    } else if (pass == RC_PASS_AGAIN) {
-        for (int32_t s = 0; s < p->n_forward; s++) {
-            if (p->steps[s].unit == u && p->steps[s].pass == RC_PASS_FORWARD) {
-                step.ws = p->steps[s].ws;
-            }
+            f->ws[u] = step.ws;
         }
     }
     RC_TRY(rc_select_forward(f->m, p, step, err));
@@ -215,7 +196,7 @@ gradient_target(rc_facts *f, const rc_unit *unit, int k, rc_element element, rc_
         int32_t *own = &f->p->state_gradient[info->index];
         step->call.add[k] = *own >= 0;
         if (*own < 0) {
-            RC_TRY(new_buffer(f->p, value_bytes(f, v), own, err));
+            RC_TRY(rc_lower_buffer(f->p, rc_value_bytes(f, v), own, err));
         }
         step->dx[k] = (rc_ref){RC_REF_BUFFER, *own};
         return RC_OK;
@@ -227,13 +208,13 @@ gradient_target(rc_facts *f, const rc_unit *unit, int k, rc_element element, rc_
     }
     int32_t *buffer = &f->p->gradient_buffer[v], own;
     if (element != f->p->elements[v]) {
-        RC_TRY(new_buffer(f->p, bytes_as(f, v, element), &own, err));
+        RC_TRY(rc_lower_buffer(f->p, bytes_as(f, v, element), &own, err));
         step->dx[k] = (rc_ref){RC_REF_BUFFER, own};
         return RC_OK;
     }
     step->call.add[k] = *buffer >= 0;
     if (*buffer < 0) {
-        RC_TRY(new_buffer(f->p, value_bytes(f, v), buffer, err));
+        RC_TRY(rc_lower_buffer(f->p, rc_value_bytes(f, v), buffer, err));
     }
     step->dx[k] = (rc_ref){RC_REF_BUFFER, *buffer};
     return RC_OK;
@@ -280,7 +261,7 @@ lower_backward(rc_facts *f, int32_t u, rc_error *err)
     if (reads & RC_READS_Y) {
         RC_TRY(at_hand(f, out, err));
     }
-    rc_step step = new_step(f, u, RC_PASS_BACKWARD);
+    rc_step step = rc_lower_step(f, u, RC_PASS_BACKWARD);
     for (int k = 0; k < unit->node.n_in; k++) {
         if ((reads >> k & 1) && unit->node.in[k] != RC_NONE) {
             RC_TRY(data_as(f, unit->node.in[k], takes->x[k], &step.x[k], err));
@@ -298,11 +279,6 @@ lower_backward(rc_facts *f, int32_t u, rc_error *err)
             RC_TRY(gradient_target(f, unit, k, takes->x[k], &step, err));
         }
     }
-    for (int32_t s = 0; s < p->n_forward; s++) {
-        if (p->steps[s].unit == u && p->steps[s].pass == RC_PASS_FORWARD) {
-            step.ws = p->steps[s].ws;
-        }
-    }
     RC_TRY(rc_select_backward(f->m, p, step, err));
     for (int k = 0; k < unit->node.n_in; k++) {
         if (wanted >> k & 1) {
@@ -310,227 +286,6 @@ lower_backward(rc_facts *f, int32_t u, rc_error *err)
         }
     }
     return RC_OK;
-}
-
-static void
-write_one_f32(const rc_call *call)
-{
-    *(float *)call->y = 1;
-}
-
-static void
-write_one_f64(const rc_call *call)
-{
-    *(double *)call->y = 1;
-}
-
-/* Gradients that come from outside: 1 for the total loss, the caller's for outputs. */
-static rc_status
-lower_sources(rc_facts *f, rc_error *err)
-{
-    rc_plan *p = f->p;
-    const rc_graph *g = f->m->graph;
-    for (rc_value v = 0; v < g->n_values; v++) {
-        bool source = rc_explain_is_source(f->m, &p->spec, v);
-        for (int32_t i = 0; i < g->n_outputs; i++) {
-            const rc_output *o = &g->outputs[i];
-            source |= o->value == v && p->spec.kind == RC_PLAN_TRAIN
-                      && (o->role & RC_ROLE_TRAIN);
-            source |= o->value == v && p->spec.kind == RC_PLAN_LOSS
-                      && (o->role & RC_ROLE_LOSS) && !strcmp(o->name, "total");
-        }
-        if (!source || !f->flows[v]) {
-            continue;
-        }
-        RC_TRY(new_buffer(p, value_bytes(f, v), &p->gradient_buffer[v], err));
-        if (p->spec.kind == RC_PLAN_LOSS) {
-            rc_step step = {.pass = RC_PASS_SEED, .unit = -1, .kernel = "one"};
-            step.run = f->m->real_size == sizeof(double) ? write_one_f64 : write_one_f32;
-            step.y = (rc_ref){RC_REF_BUFFER, p->gradient_buffer[v]};
-            step.call.ys = p->shapes[v];
-            RC_TRY(f->m->on ? rc_device_fill_step(f->m, p, step, 1, err)
-                            : rc_plan_add_step(p, &step, err));
-        }
-    }
-    return RC_OK;
-}
-
-static void
-write_zeros_f32(const rc_call *call)
-{
-    memset(call->y, 0, (size_t)rc_shape_count(&call->ys) * sizeof(float));
-}
-
-static void
-write_zeros_f64(const rc_call *call)
-{
-    memset(call->y, 0, (size_t)rc_shape_count(&call->ys) * sizeof(double));
-}
-
-/* Within a step, weights that nothing gives a gradient to have one of zero: decay moves them. */
-static rc_status
-lower_untouched(rc_facts *f, rc_error *err)
-{
-    rc_plan *p = f->p;
-    const rc_graph *g = f->m->graph;
-    for (int32_t i = 0; p->spec.in_step && i < g->n_states; i++) {
-        const rc_state_info *s = &g->states[i];
-        if (s->kind != RC_STATE_PARAMETER || p->state_gradient[i] >= 0 || f->m->frozen[i]) {
-            continue;
-        }
-        RC_TRY(new_buffer(p, value_bytes(f, s->value), &p->state_gradient[i], err));
-        rc_step step = {.pass = RC_PASS_SEED, .unit = -1, .kernel = "zero"};
-        step.run = f->m->real_size == sizeof(double) ? write_zeros_f64 : write_zeros_f32;
-        step.y = (rc_ref){RC_REF_BUFFER, p->state_gradient[i]};
-        step.call.ys = s->shape;
-        RC_TRY(f->m->on ? rc_device_fill_step(f->m, p, step, 0, err)
-                        : rc_plan_add_step(p, &step, err));
-    }
-    return RC_OK;
-}
-
-/* For each state entry the last step so far that reads it or writes its gradient, or -1. */
-static void
-find_last_uses(const rc_facts *f, int32_t *last, int32_t *owner)
-{
-    const rc_plan *p = f->p;
-    for (int32_t b = 0; b < p->n_buffers; b++) {
-        owner[b] = -1;
-    }
-    for (int32_t i = 0; i < f->m->graph->n_states; i++) {
-        last[i] = -1;
-        if (p->state_gradient[i] >= 0) {
-            owner[p->state_gradient[i]] = i;
-        }
-    }
-    for (int32_t s = 0; s < p->n_steps; s++) {
-        const rc_step *step = &p->steps[s];
-        for (int k = 0; k < RC_MAX_IN; k++) {
-            if (step->x[k].kind == RC_REF_STATE) {
-                last[step->x[k].index] = s;
-            }
-            if (step->dx[k].kind == RC_REF_BUFFER && owner[step->dx[k].index] >= 0) {
-                last[owner[step->dx[k].index]] = s;
-            }
-        }
-        if (step->y.kind == RC_REF_BUFFER && owner[step->y.index] >= 0) {
-            last[owner[step->y.index]] = s; /* zeros */
-        }
-    }
-}
-
-/* Updates among the steps of backward, each as early as it may be. */
-static rc_status
-lower_updates(rc_facts *f, rc_error *err)
-{
-    rc_plan *p = f->p;
-    const int32_t n_states = f->m->graph->n_states, n_steps = p->n_steps;
-    int32_t *last = rc_alloc(n_states, sizeof *last);
-    int32_t *owner = rc_alloc(p->n_buffers, sizeof *owner);
-    int32_t *now = rc_alloc(n_steps + 1, sizeof *now); /* where a step has moved */
-    rc_step *steps = p->steps, *wider = rc_alloc(n_steps + n_states, sizeof *wider);
-    rc_status status = last && owner && now && wider ? RC_OK : no_memory(err);
-    if (status == RC_OK) {
-        find_last_uses(f, last, owner);
-        p->steps = wider;
-        p->cap_steps = n_steps + n_states;
-        p->n_steps = 0;
-        for (int32_t s = 0; s < n_steps; s++) {
-            now[s] = p->n_steps;
-            p->steps[p->n_steps++] = steps[s];
-            for (int32_t i = 0; i < n_states; i++) {
-                if (last[i] == s && p->state_gradient[i] >= 0) {
-                    p->steps[p->n_steps++] = (rc_step){
-                        .pass = RC_PASS_UPDATE, .unit = -1, .kernel = "update",
-                        .dy = {RC_REF_BUFFER, p->state_gradient[i]},
-                        .state = {{RC_REF_STATE, i}},
-                        .call.ys = f->m->graph->states[i].shape};
-                }
-            }
-        }
-        for (int32_t b = 0; b < p->n_buffers; b++) {
-            p->buffers[b].first = p->buffers[b].last = now[p->buffers[b].first];
-        }
-        wider = steps;
-    }
-    rc_free(now);
-    rc_free(last);
-    rc_free(owner);
-    rc_free(wider);
-    return status;
-}
-
-static rc_status
-lower_commits(rc_facts *f, rc_error *err)
-{
-    rc_plan *p = f->p;
-    for (int32_t u = 0; rc_plan_trains(p) && u < p->n_units; u++) {
-        const rc_unit *unit = &p->units[u];
-        rc_kernel commit = rc_unit_rules(unit)->commit[f->m->real_size == sizeof(double)];
-        if (!commit || !rc_unit_trains(f, u)) {
-            continue;
-        }
-        rc_step step = new_step(f, u, RC_PASS_COMMIT);
-        step.run = commit;
-        step.kernel = "statistics";
-        for (int k = 0; k < 2; k++) {
-            step.state[k] = data_ref(f, unit->node.in[3 + k]);
-        }
-        for (int32_t s = 0; s < p->n_forward; s++) {
-            if (p->steps[s].unit == u && p->steps[s].pass == RC_PASS_FORWARD) {
-                step.ws = p->steps[s].ws;
-            }
-        }
-        RC_TRY(f->m->on ? rc_device_commit_step(f->m, p, step, err)
-                        : rc_plan_add_step(p, &step, err));
-    }
-    return RC_OK;
-}
-
-/* Lifetimes from the finished list; what users read or write lives on to the end. */
-static void
-note_uses(rc_facts *f)
-{
-    rc_plan *p = f->p;
-    const rc_graph *g = f->m->graph;
-    for (int32_t s = 0; s < p->n_steps; s++) {
-        const rc_step *step = &p->steps[s];
-        const rc_ref *single[4] = {&step->y, &step->dy, &step->ws, &step->tmp};
-        for (int k = 0; k < 4; k++) {
-            if (single[k]->kind == RC_REF_BUFFER) {
-                use(p, single[k]->index, s);
-            }
-        }
-        for (int k = 0; k < RC_MAX_IN; k++) {
-            if (step->x[k].kind == RC_REF_BUFFER) {
-                use(p, step->x[k].index, s);
-            }
-            if (step->dx[k].kind == RC_REF_BUFFER) {
-                use(p, step->dx[k].index, s);
-            }
-        }
-    }
-    for (int32_t i = 0; i < g->n_outputs; i++) {
-        rc_value v = g->outputs[i].value;
-        use(p, p->value_buffer[v], p->n_steps);
-        if (p->spec.kind == RC_PLAN_TRAIN && p->gradient_buffer[v] >= 0) {
-            /* written by the caller between forward and backward */
-            p->buffers[p->gradient_buffer[v]].first = p->n_forward;
-        }
-    }
-    for (int32_t i = 0; !p->spec.updates && i < g->n_states; i++) { /* until the update */
-        use(p, p->state_gradient[i], p->n_steps);
-    }
-    for (rc_value v = 0; v < g->n_values; v++) {
-        bool map = rc_explain_is_map(f->m, &p->spec, v);
-        if (map || rc_explain_is_source(f->m, &p->spec, v)) {
-            use(p, p->value_buffer[v], p->n_steps);
-            use(p, map ? p->gradient_buffer[v] : -1, p->n_steps);
-        }
-    }
-    if (p->spec.input_gradient) {
-        use(p, p->gradient_buffer[g->images], p->n_steps);
-    }
 }
 
 static rc_status
@@ -558,7 +313,7 @@ lower(rc_facts *f, rc_error *err)
         bool given = g->values[v].kind == RC_VALUE_COMPUTED && f->producer[v] < 0
                      && g->nodes[g->values[v].index].op == RC_OP_planes;
         if (g->values[v].kind == RC_VALUE_INPUT || given) {
-            RC_TRY(new_buffer(p, value_bytes(f, v), &p->value_buffer[v], err));
+            RC_TRY(rc_lower_buffer(p, rc_value_bytes(f, v), &p->value_buffer[v], err));
             p->images_buffer = v == g->images ? p->value_buffer[v] : p->images_buffer;
             p->labels_buffer = v == g->labels ? p->value_buffer[v] : p->labels_buffer;
             p->planes_buffer = given ? p->value_buffer[v] : p->planes_buffer;
@@ -584,20 +339,20 @@ lower(rc_facts *f, rc_error *err)
     }
     forget_copies(f); /* made again where backward wants them: kept is the home alone */
     if (!rc_plan_forward_only(p)) {
-        RC_TRY(lower_sources(f, err));
+        RC_TRY(rc_lower_sources(f, err));
         for (int32_t u = p->n_units - 1; u >= 0; u--) {
             if (f->backward[u]) {
                 RC_TRY(lower_backward(f, u, err));
             }
         }
     }
-    RC_TRY(lower_untouched(f, err));
+    RC_TRY(rc_lower_untouched(f, err));
     if (p->spec.updates) {
-        RC_TRY(lower_updates(f, err));
+        RC_TRY(rc_lower_updates(f, err));
     }
     p->n_backward = p->n_steps;
-    RC_TRY(lower_commits(f, err));
-    note_uses(f);
+    RC_TRY(rc_lower_commits(f, err));
+    rc_plan_note_uses(f->m, p);
     return RC_OK;
 }
 
@@ -609,14 +364,15 @@ rc_plan_lower(rc_model *m, rc_plan *p, rc_error *err)
     bool *flags = rc_alloc_zero((int64_t)n * 4 + p->n_units + 1, sizeof *flags);
     f.producer = rc_alloc_zero(n, sizeof *f.producer);
     f.known = rc_alloc_zero(n, sizeof *f.known);
+    f.ws = rc_alloc_zero(p->n_units + 1, sizeof *f.ws);
     p->unit_xs = rc_alloc_zero((int64_t)p->n_units * RC_MAX_IN, sizeof *p->unit_xs);
     p->value_buffer = rc_alloc_zero(n, sizeof *p->value_buffer);
     p->gradient_buffer = rc_alloc_zero(n, sizeof *p->gradient_buffer);
     p->state_gradient = rc_alloc_zero(m->graph->n_states + 1, sizeof *p->state_gradient);
     p->images_buffer = p->labels_buffer = p->planes_buffer = -1;
     rc_status status = RC_MEMORY;
-    if (flags && f.producer && f.known && p->unit_xs && p->value_buffer && p->gradient_buffer
-        && p->state_gradient) {
+    if (flags && f.producer && f.known && f.ws && p->unit_xs && p->value_buffer
+        && p->gradient_buffer && p->state_gradient) {
         f.wants = flags;
         f.flows = flags + n;
         f.kept = flags + 2 * (size_t)n;
@@ -624,10 +380,11 @@ rc_plan_lower(rc_model *m, rc_plan *p, rc_error *err)
         f.backward = flags + 4 * (size_t)n;
         status = lower(&f, err);
     } else {
-        no_memory(err);
+        rc_planning_failed(err);
     }
     rc_free(flags);
     rc_free(f.producer);
     rc_free(f.known);
+    rc_free(f.ws);
     return status;
 }

@@ -1,4 +1,5 @@
-/* What lower.c (units to steps) and needs.c (what backward needs) share. */
+/* What lower.c (units to steps), needs.c (what backward needs) and updates.c (what a training plan
+ * does beside them) share. */
 #ifndef RC_LOWER_H
 #define RC_LOWER_H
 
@@ -14,7 +15,8 @@ typedef struct rc_facts {
     bool *kept;         /* backward reads it */
     bool *dropped;      /* … and it is computed again */
     int8_t *known;      /* memo of can_recompute: 0 unknown, 1 yes, 2 no */
-    bool *backward;     /* per unit: has a backward step */
+    bool *backward;     /* per unit: has a backward step … */
+    rc_ref *ws;         /* … and what its forward has kept for it, from that step on */
 } rc_facts;
 
 static inline const rc_op *
@@ -37,5 +39,18 @@ uint32_t rc_wanted_inputs(const rc_facts *f, const rc_unit *u);
 bool rc_unit_trains(const rc_facts *f, int32_t u);
 /* What a unit's backward reads; an operation without the rule needs nothing but dy and ws. */
 uint32_t rc_reads_of(const rc_facts *f, int32_t u, uint32_t wanted);
+
+/* lower.c. A step of a unit as it is before its refs and its kernel; its number is only known once
+ * select.c has added packing steps before it, so lifetimes are noted at the end (memory.c). */
+rc_step rc_lower_step(const rc_facts *f, int32_t u, rc_pass pass);
+rc_status rc_lower_buffer(rc_plan *p, int64_t bytes, int32_t *out, rc_error *err);
+int64_t rc_value_bytes(const rc_facts *f, rc_value v);
+rc_ref rc_data_ref(const rc_facts *f, rc_value v);
+rc_status rc_planning_failed(rc_error *err); /* RC_MEMORY */
+/* updates.c */
+rc_status rc_lower_sources(rc_facts *f, rc_error *err);
+rc_status rc_lower_untouched(rc_facts *f, rc_error *err);
+rc_status rc_lower_updates(rc_facts *f, rc_error *err);
+rc_status rc_lower_commits(rc_facts *f, rc_error *err);
 
 #endif

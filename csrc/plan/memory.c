@@ -1,8 +1,8 @@
-/* Offsets in the arena. First, results that may overwrite an input that dies there take its
- * place; then one buffer after the other, each into the tightest gap that is free for its whole
- * life. In which order decides how near to the optimum this comes, and none is best for all
- * networks: the largest first, the largest product of size and life first, or those first that are
- * alive when most is; the smallest arena counts. */
+/* Lifetimes, and from them offsets in the arena. First, results that may overwrite an input that
+ * dies there take its place; then one buffer after the other, each into the tightest gap that is
+ * free for its whole life. In which order decides how near to the optimum this comes, and none is
+ * best for all networks: the largest first, the largest product of size and life first, or those
+ * first that are alive when most is; the smallest arena counts. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +10,65 @@
 
 #define LINE 64 /* bytes that a place in the arena is a multiple of */
 #define ALIGN(n, line) (((n) + (line) - 1) & -(int64_t)(line)) /* line: a power of two */
+
+/* ---- lifetimes ------------------------------------------------------------------------------- */
+
+/* Note that step number `at` uses buffer b. */
+static void
+use(rc_plan *p, int32_t b, int32_t at)
+{
+    if (b >= 0) {
+        rc_buffer *buffer = &p->buffers[b];
+        buffer->last = at > buffer->last ? at : buffer->last;
+    }
+}
+
+/* Lifetimes from the finished list; what users read or write lives on to the end. */
+void
+rc_plan_note_uses(const rc_model *m, rc_plan *p)
+{
+    const rc_graph *g = m->graph;
+    for (int32_t s = 0; s < p->n_steps; s++) {
+        const rc_step *step = &p->steps[s];
+        const rc_ref *single[4] = {&step->y, &step->dy, &step->ws, &step->tmp};
+        for (int k = 0; k < 4; k++) {
+            if (single[k]->kind == RC_REF_BUFFER) {
+                use(p, single[k]->index, s);
+            }
+        }
+        for (int k = 0; k < RC_MAX_IN; k++) {
+            if (step->x[k].kind == RC_REF_BUFFER) {
+                use(p, step->x[k].index, s);
+            }
+            if (step->dx[k].kind == RC_REF_BUFFER) {
+                use(p, step->dx[k].index, s);
+            }
+        }
+    }
+    for (int32_t i = 0; i < g->n_outputs; i++) {
+        rc_value v = g->outputs[i].value;
+        use(p, p->value_buffer[v], p->n_steps);
+        if (p->spec.kind == RC_PLAN_TRAIN && p->gradient_buffer[v] >= 0) {
+            /* written by the caller between forward and backward */
+            p->buffers[p->gradient_buffer[v]].first = p->n_forward;
+        }
+    }
+    for (int32_t i = 0; !p->spec.updates && i < g->n_states; i++) { /* until the update */
+        use(p, p->state_gradient[i], p->n_steps);
+    }
+    for (rc_value v = 0; v < g->n_values; v++) {
+        bool map = rc_explain_is_map(m, &p->spec, v);
+        if (map || rc_explain_is_source(m, &p->spec, v)) {
+            use(p, p->value_buffer[v], p->n_steps);
+            use(p, map ? p->gradient_buffer[v] : -1, p->n_steps);
+        }
+    }
+    if (p->spec.input_gradient) {
+        use(p, p->gradient_buffer[g->images], p->n_steps);
+    }
+}
+
+/* ---- in place -------------------------------------------------------------------------------- */
 
 static int32_t
 root(const rc_plan *p, int32_t b)

@@ -2,7 +2,8 @@
  *
  *     fuse.c     which nodes run, and which run as one (conv+BN+add+ReLU)
  *     types.c    of which element every value is, and what every kernel takes
- *     lower.c    the list of steps: forward, backward, what is kept, what is computed again
+ *     lower.c    the list of steps: forward, backward; needs.c what is kept, what is computed again;
+ *                updates.c what comes beside them
  *     select.c   the kernel of every step
  *     memory.c   lifetimes -> offsets in one arena
  *     run.c      arena, pointers, packed weights; the list walked
@@ -231,7 +232,7 @@ void rc_int8_packed_make(const rc_model *m, const rc_packed *packed, const rc_fo
 /* freeze.c: a batch norm that normalises with its running statistics in training, too, because
  * its weight and bias are frozen */
 bool rc_unit_is_still(const rc_model *m, const rc_unit *u);
-/* lower.c (and needs.c): everything but the arena's memory */
+/* lower.c (needs.c, updates.c): everything but the arena's memory */
 rc_status rc_plan_lower(rc_model *m, rc_plan *p, rc_error *err);
 int32_t rc_plan_buffer(rc_plan *p, int64_t bytes, int32_t first); /* -1: no memory */
 /* select.c */
@@ -242,6 +243,11 @@ bool rc_reference_only(void); /* REIDC_REF=1 */
  * step before it where it needs one. The step's refs are set. */
 rc_status rc_select_forward(rc_model *m, rc_plan *p, rc_step step, rc_error *err);
 rc_status rc_select_backward(rc_model *m, rc_plan *p, rc_step step, rc_error *err);
+rc_status rc_select_cast(rc_model *m, rc_plan *p, rc_step step, rc_error *err); /* rc_cast_step's */
+/* Steps that write 1 to a buffer of one value, or zeros to one of this shape. */
+rc_status rc_select_one(rc_model *m, rc_plan *p, int32_t buffer, rc_shape shape, rc_error *err);
+rc_status rc_select_zeros(rc_model *m, rc_plan *p, int32_t buffer, rc_shape shape, rc_error *err);
+rc_status rc_select_commit(rc_model *m, rc_plan *p, rc_step step, rc_error *err);
 rc_status rc_plan_add_step(rc_plan *p, const rc_step *step, rc_error *err);
 /* Scratch memory of this step alone, as step->tmp; 0 bytes: none. */
 rc_status rc_plan_scratch(rc_plan *p, rc_step *step, int64_t bytes, rc_error *err);
@@ -252,6 +258,7 @@ int32_t rc_packed_for(rc_model *m, const rc_unit *u, const rc_conv_step *conv);
 int64_t rc_packed_floats(const rc_packed *packed);
 void rc_packed_make(const rc_model *m, rc_packed *packed); /* packed->data is there */
 /* memory.c */
+void rc_plan_note_uses(const rc_model *m, rc_plan *p); /* lifetimes, from the finished list of steps */
 rc_status rc_plan_place(rc_plan *p, rc_error *err);
 /* The step at which most bytes are alive, each buffer rounded up to a multiple of `line`, a power
  * of two. */

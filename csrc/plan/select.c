@@ -408,3 +408,61 @@ rc_select_backward(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
     RC_TRY(rc_plan_scratch(p, &step, bytes, err));
     return rc_plan_add_step(p, &step, err);
 }
+
+/* ---- beside forward and backward ------------------------------------------------------------ */
+
+rc_status
+rc_select_cast(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
+{
+    return m->on ? rc_device_cast_step(m, p, step, err) : rc_plan_add_step(p, &step, err);
+}
+
+static void
+write_one_f32(const rc_call *call)
+{
+    *(float *)call->y = 1;
+}
+
+static void
+write_one_f64(const rc_call *call)
+{
+    *(double *)call->y = 1;
+}
+
+static void
+write_zeros_f32(const rc_call *call)
+{
+    memset(call->y, 0, (size_t)rc_shape_count(&call->ys) * sizeof(float));
+}
+
+static void
+write_zeros_f64(const rc_call *call)
+{
+    memset(call->y, 0, (size_t)rc_shape_count(&call->ys) * sizeof(double));
+}
+
+rc_status
+rc_select_one(rc_model *m, rc_plan *p, int32_t buffer, rc_shape shape, rc_error *err)
+{
+    rc_step step = {.pass = RC_PASS_SEED, .unit = -1, .kernel = "one",
+                    .run = m->real_size == sizeof(double) ? write_one_f64 : write_one_f32,
+                    .y = {RC_REF_BUFFER, buffer}, .call.ys = shape};
+    return m->on ? rc_device_fill_step(m, p, step, 1, err) : rc_plan_add_step(p, &step, err);
+}
+
+rc_status
+rc_select_zeros(rc_model *m, rc_plan *p, int32_t buffer, rc_shape shape, rc_error *err)
+{
+    rc_step step = {.pass = RC_PASS_SEED, .unit = -1, .kernel = "zero",
+                    .run = m->real_size == sizeof(double) ? write_zeros_f64 : write_zeros_f32,
+                    .y = {RC_REF_BUFFER, buffer}, .call.ys = shape};
+    return m->on ? rc_device_fill_step(m, p, step, 0, err) : rc_plan_add_step(p, &step, err);
+}
+
+rc_status
+rc_select_commit(rc_model *m, rc_plan *p, rc_step step, rc_error *err)
+{
+    step.run = rc_op_table[p->units[step.unit].node.op]->commit[m->real_size == sizeof(double)];
+    step.kernel = "statistics";
+    return m->on ? rc_device_commit_step(m, p, step, err) : rc_plan_add_step(p, &step, err);
+}
