@@ -91,6 +91,9 @@ def _network_options(parser, default_system):
     group.add_argument("--backbone", metavar="NAME", help="resnet18, resnet50, resnet50_ibn_a …")
     group.add_argument("--width-multiplier", type=float, metavar="W",
                        help="scales the backbone's channels")
+    group.add_argument("--memory", choices=("normal", "low"),
+                       help="low: training holds less and takes longer, to the same bits "
+                            "(default: normal)")
     group.add_argument("--option", type=key_value, action="append", default=[],
                        metavar="KEY=VALUE", help="a switch of the system's page, as dropout=0.2")
     return group
@@ -342,6 +345,8 @@ def _bench(commands):
                       help="instead: our time and share of the measured peak, layer by layer")
     what.add_argument("--memory", action="store_true",
                       help="instead: the peak of a training step, each in a process of its own")
+    p.add_argument("--low", action="store_true",
+                   help="our training steps with memory='low' (--memory shows both)")
     p.add_argument("--rounds", type=_positive, metavar="N", help="default: 15 (--quick: 3)")
     p.add_argument("--pause", type=float, default=0.3, metavar="SECONDS",
                    help="before each turn (default: 0.3)")

@@ -111,7 +111,7 @@ def _synthetic(text):
 def network_settings(arguments):
     """Constructor keywords that were given."""
     settings = dict(arguments.option)
-    for name in ("height", "width", "backbone", "width_multiplier"):
+    for name in ("height", "width", "backbone", "width_multiplier", "memory"):
         value = getattr(arguments, name)
         if value is not None:
             settings[name] = value
@@ -332,11 +332,13 @@ def info(arguments):
         except ArgumentError as error:
             raise UsageError(str(error)) from None
         return
-    if arguments.checkpoint and (arguments.system or network_settings(arguments)):
+    settings = network_settings(arguments)
+    memory = settings.pop("memory", None) if arguments.checkpoint else None
+    if arguments.checkpoint and (arguments.system or settings):
         raise UsageError("info: a checkpoint has its own system and switches; name one or the "
                          "other")
     if not arguments.checkpoint and not arguments.system:
-        if arguments.plan or network_settings(arguments):
+        if arguments.plan or settings:
             raise UsageError("info: of which network? Name a checkpoint or --system")
         config = {"reidc": reidc.__version__, "python": sys.version.split()[0], **_core.config(),
                   "systems": ", ".join(_core.list_systems())}
@@ -348,12 +350,12 @@ def info(arguments):
         from reidc.networks import load
 
         m = load(checkpoint_of(arguments.checkpoint), device=arguments.device,
-                 threads=arguments.threads)
+                 threads=arguments.threads, memory=memory)
         for key, value in m.contract.items():
             print(f"{key:<11} {value}")
         print("switches    " + ", ".join(f"{k}={v}" for k, v in m.config["settings"].items()))
     else:
-        m = _build(arguments.system, arguments.classes, network_settings(arguments),
+        m = _build(arguments.system, arguments.classes, settings,
                    device=arguments.device, threads=arguments.threads)
     if arguments.plan:
         print(m.plan(arguments.plan, training=arguments.training))

@@ -236,7 +236,7 @@ class Graph:
     # ---- the network
 
     def build(self, outputs, losses=(), *, seed=0, device="cpu", precision="float32",
-              threads=None):
+              memory="normal", threads=None):
         """A network with these outputs; the graph may go on growing, or be built again.
 
         outputs: {name: value}; "embedding" (N×D) is what `embed` gives, and all are what
@@ -244,8 +244,8 @@ class Graph:
         kinds and options: "id" (cross entropy; smoothing=0.0), "triplet" (batch hard; margin=0.3,
         None: soft), "center" (weight=0.0005), "circle" (margin=0.25, scale=128.0), and weight=1.0
         for all. A kind that occurs several times is averaged; `total` adds up weight times kind.
-        Without losses `loss` and `train_step` are a ValueError. seed, device, precision, threads:
-        as every network's.
+        Without losses `loss` and `train_step` are a ValueError. seed, device, precision, memory,
+        threads: as every network's.
         """
         from reidc.devices import check_device
         from reidc.networks import Network
@@ -267,7 +267,7 @@ class Graph:
             role = TRAIN | EVAL if name == "embedding" else TRAIN
             whole._add("output", role, name, value._id)
         center_weight = whole._add_losses(outputs, losses) if losses else 0.0
-        settings = {"seed": seed, "precision": precision, "threads": threads}
+        settings = {"seed": seed, "precision": precision, "memory": memory, "threads": threads}
         network = Network.__new__(Network)
         whole._core.build(network, settings, [whole._calls, center_weight], center_weight)
         return network.to(device)

@@ -57,7 +57,7 @@ class Network(_core.Network):
         Weights, statistics, gradients and what its optimisers and averages remember go with it.
         Whatever fails leaves it where it is. ValueError: no such name; DeviceError: no CUDA back
         end, driver or such card, one that is too old, a library missing; NotImplementedError: its
-        precision; MemoryError: no room for the weights.
+        precision, or memory='low'; MemoryError: no room for the weights.
         """
         index = device_index(device)
         if index >= 0:
@@ -178,7 +178,9 @@ class Baseline(Network):
     pretrained: None, a file (.safetensors, .npz, .pth) or a hub id with a ResNet's weights, for the
     backbone. seed: initial weights and dropout. precision: 'float32'; 'bfloat16': feature maps and
     convolutions in bf16, weights, statistics, vectors and losses in float32; 'float64': plain C,
-    slow, for comparisons. threads: None: all processors there are.
+    slow, for comparisons. memory: 'low': training makes more activations again in backward
+    instead of keeping them, to the same bits: less memory, longer steps (docs/training.md); on the
+    CPU alone. threads: None: all processors there are.
     last_stride: of the last stage, 1 or 2. label_smooth: of the cross entropy `id`. margin: of the
     batch-hard `triplet` on `feat` (None: soft), which triplet=False leaves out. center: add
     w_center times the centre loss of `feat`.
@@ -197,13 +199,14 @@ class Baseline(Network):
 
     def __init__(self, num_classes, height=256, width=128, *, backbone="resnet50",
                  width_multiplier=1.0, zero_init_residual=False, pretrained=None, seed=0,
-                 device="cpu", precision="float32", threads=None, last_stride=1, label_smooth=0.1,
+                 device="cpu", precision="float32", memory="normal", threads=None,
+                 last_stride=1, label_smooth=0.1,
                  margin=0.3, triplet=True, center=False, w_center=0.0005, pool="avg", head="linear",
                  non_local=False, triplet_on="feat", spread="all"):
         self._build("baseline", pretrained, device, dict(
             num_classes=num_classes, height=height, width=width, backbone=backbone,
             width_multiplier=width_multiplier, zero_init_residual=zero_init_residual, seed=seed,
-            precision=precision, threads=threads,
+            precision=precision, memory=memory, threads=threads,
             last_stride=last_stride, label_smooth=label_smooth, margin=margin, triplet=triplet,
             center=center, w_center=w_center, pool=pool, head=head, non_local=non_local,
             triplet_on=triplet_on, spread=spread))
@@ -213,7 +216,7 @@ class MBGN(Network):
     """Multiple Biological Granularities Network (Tu, Guan, Kuang, ICMR 2022); `spec/mbgn.md`.
 
     num_classes, backbone, width_multiplier, zero_init_residual, pretrained, seed, precision,
-    threads: as Baseline's.
+    memory, threads: as Baseline's.
     height: a multiple of 16, at least 80; width: a multiple of 32.
     attention: 'gsrpa', 'cbam' or None, after the last num_attention (0..4) stages.
     branch_g, branch_l: the mean-pooled and the max-pooled branch, at least one of them.
@@ -229,13 +232,14 @@ class MBGN(Network):
 
     def __init__(self, num_classes, height=384, width=128, *, backbone="resnet50",
                  width_multiplier=1.0, zero_init_residual=False, pretrained=None, seed=0,
-                 device="cpu", precision="float32", threads=None, attention="gsrpa",
+                 device="cpu", precision="float32", memory="normal", threads=None,
+                 attention="gsrpa",
                  num_attention=4, branch_g=True, branch_l=True, segmentation="aabs", strategy="M+F",
                  structure=True, part_pool="max", dropout=0.5):
         self._build("mbgn", pretrained, device, dict(
             num_classes=num_classes, height=height, width=width, backbone=backbone,
             width_multiplier=width_multiplier, zero_init_residual=zero_init_residual, seed=seed,
-            precision=precision, threads=threads,
+            precision=precision, memory=memory, threads=threads,
             attention=attention, num_attention=num_attention, branch_g=branch_g,
             branch_l=branch_l, segmentation=segmentation, strategy=strategy, structure=structure,
             part_pool=part_pool, dropout=dropout))
@@ -244,7 +248,7 @@ class MBGN(Network):
 class HAMR(Network):
     """Hybrid-attention guided network with multiple resolution features; `spec/hamr.md`.
 
-    num_classes, backbone, width_multiplier, seed, precision, threads: as Baseline's.
+    num_classes, backbone, width_multiplier, seed, precision, memory, threads: as Baseline's.
     pretrained: as Baseline's; weights of the authors' public model (order='F', act='leaky_relu',
     triplet_on='bn' here) bring their heads, but for classifiers of another number of classes.
     height, width: multiples of 16 (of 32 with last_stride=2 and stage 4); the map's rows, height/16
@@ -269,14 +273,15 @@ class HAMR(Network):
 
     def __init__(self, num_classes, height=384, width=128, *, backbone="resnet50",
                  width_multiplier=1.0, zero_init_residual=False, pretrained=None, seed=0,
-                 device="cpu", precision="float32", threads=None, parts=6, stages=(1, 2, 3, 4),
+                 device="cpu", precision="float32", memory="normal", threads=None,
+                 parts=6, stages=(1, 2, 3, 4),
                  order="SFC", local="mgo", mpfe=True, cam_mlp="sum", act="relu", triplet_on="fc",
                  reduction=16, sam_kernel=7, reduce_dim=256, feat_dim=512, last_stride=1,
                  dropblock=None, label_smooth=0.1, margin=1.0, triplet=True):
         self._build("hamr", pretrained, device, dict(
             num_classes=num_classes, height=height, width=width, backbone=backbone,
             width_multiplier=width_multiplier, zero_init_residual=zero_init_residual, seed=seed,
-            precision=precision, threads=threads,
+            precision=precision, memory=memory, threads=threads,
             parts=parts, stages=stages, order=order, local=local, mpfe=mpfe, cam_mlp=cam_mlp,
             act=act, triplet_on=triplet_on, reduction=reduction, sam_kernel=sam_kernel,
             reduce_dim=reduce_dim, feat_dim=feat_dim, last_stride=last_stride,
@@ -286,9 +291,8 @@ class HAMR(Network):
 class MGAF(Network):
     """Multi-granularity network with attention fusion; `spec/mgaf.md`.
 
-    num_classes, backbone, width_multiplier, zero_init_residual, seed, precision, threads: as
-    Baseline's. height: a
-    multiple of 96; width: of 32.
+    num_classes, backbone, width_multiplier, zero_init_residual, seed, precision, memory, threads:
+    as Baseline's. height: a multiple of 96; width: of 32.
     pretrained: as Baseline's; layer3 and layer4 go to every branch.
     small, medium, large: the branches, at least one, with maps of height/32, height/16 and height/8
     rows and 0, 2 and 3 stripes beside the whole map. attention: a non-local block on each map.
@@ -302,19 +306,20 @@ class MGAF(Network):
 
     def __init__(self, num_classes, height=384, width=128, *, backbone="resnet50",
                  width_multiplier=1.0, zero_init_residual=False, pretrained=None, seed=0,
-                 device="cpu", precision="float32", threads=None, small=True, medium=True,
+                 device="cpu", precision="float32", memory="normal", threads=None,
+                 small=True, medium=True,
                  large=True, attention=True):
         self._build("mgaf", pretrained, device, dict(
             num_classes=num_classes, height=height, width=width, backbone=backbone,
             width_multiplier=width_multiplier, zero_init_residual=zero_init_residual, seed=seed,
-            precision=precision, threads=threads,
+            precision=precision, memory=memory, threads=threads,
             small=small, medium=medium, large=large, attention=attention))
 
 
 class FSAC(Network):
     """Fusion Self-Attention feature Clustering network; `spec/fsac.md`.
 
-    num_classes, width_multiplier, zero_init_residual, seed, precision, threads: as Baseline's.
+    num_classes, width_multiplier, zero_init_residual, seed, precision, memory, threads: as Baseline's.
     height, width: multiples
     of 32; weights fit one size only, as the tables of positions depend on it.
     backbone: as Baseline's; mhsa needs one with bottlenecks ('resnet50_ibn_a', 'resnet50' and
@@ -333,11 +338,12 @@ class FSAC(Network):
 
     def __init__(self, num_classes, height=256, width=128, *, backbone="resnet50_ibn_a",
                  width_multiplier=1.0, zero_init_residual=False, pretrained=None, seed=0,
-                 device="cpu", precision="float32", threads=None, mhsa=True, eca=True, fusion=True):
+                 device="cpu", precision="float32", memory="normal", threads=None,
+                 mhsa=True, eca=True, fusion=True):
         self._build("fsac", pretrained, device, dict(
             num_classes=num_classes, height=height, width=width, backbone=backbone,
             width_multiplier=width_multiplier, zero_init_residual=zero_init_residual, seed=seed,
-            precision=precision, threads=threads,
+            precision=precision, memory=memory, threads=threads,
             mhsa=mhsa, eca=eca, fusion=fusion))
 
 
@@ -345,7 +351,7 @@ class MFA(Network):
     """Multi-local Feature and Attention fused network; `spec/mfa.md`.
 
     num_classes, backbone, width_multiplier, zero_init_residual, pretrained, seed, precision,
-    threads: as Baseline's.
+    memory, threads: as Baseline's.
     height, width: multiples of 16.
     cpaa: layers (of 1 to 4) with an attention module after them; () for none. cpaa_parts: 'both',
     'channel' or 'point'. cpaa_scale: scaled softmaxes (not in the paper).
@@ -364,13 +370,14 @@ class MFA(Network):
 
     def __init__(self, num_classes, height=256, width=128, *, backbone="resnet50",
                  width_multiplier=1.0, zero_init_residual=False, pretrained=None, seed=0,
-                 device="cpu", precision="float32", threads=None, cpaa=(2, 3, 4), cpaa_parts="both",
+                 device="cpu", precision="float32", memory="normal", threads=None,
+                 cpaa=(2, 3, 4), cpaa_parts="both",
                  cpaa_scale=False, local_branches=True, regions=4, gla=True, pool="gem",
                  label_smooth=0.1, triplet=True, center=True, w_center=0.0005, w_gla=1.0):
         self._build("mfa", pretrained, device, dict(
             num_classes=num_classes, height=height, width=width, backbone=backbone,
             width_multiplier=width_multiplier, zero_init_residual=zero_init_residual, seed=seed,
-            precision=precision, threads=threads,
+            precision=precision, memory=memory, threads=threads,
             cpaa=cpaa, cpaa_parts=cpaa_parts, cpaa_scale=cpaa_scale,
             local_branches=local_branches, regions=regions, gla=gla, pool=pool,
             label_smooth=label_smooth, triplet=triplet, center=center, w_center=w_center,
@@ -427,14 +434,15 @@ def _restore(config, state, step, stored=()):
     return network
 
 
-def load(path, *, device="cpu", threads=None, precision=None):
+def load(path, *, device="cpu", threads=None, precision=None, memory=None):
     """The network that `Network.save` wrote, with its class, switches and weights.
 
     device: where it goes (`Network.to`), wherever it was saved. threads: None: all processors
-    there are. precision: 'float32', 'bfloat16' or 'float64' in place of what it was saved with.
+    there are. precision: 'float32', 'bfloat16' or 'float64' in place of what it was saved with;
+    memory: 'normal' or 'low' likewise.
     FileNotFoundError; OSError: truncated or no such file format; ValueError: weights without a
     configuration, a contract that this version of the network does not keep (another size,
-    dimension, normalisation), or another precision.
+    dimension, normalisation), or another precision or memory.
     """
     from reidc.quantization import take_header
     from reidc.weights import read_weights
@@ -443,6 +451,8 @@ def load(path, *, device="cpu", threads=None, precision=None):
     if precision not in (None, "float32", "bfloat16", "float64"):
         raise _core.ArgumentError("precision: expected 'float32', 'bfloat16', 'float64' or None, "
                                   f"got {precision!r} ('int8' is what quantize(images) makes)")
+    if memory not in (None, "normal", "low"):
+        raise _core.ArgumentError(f"memory: expected 'normal', 'low' or None, got {memory!r}")
     tensors, header = read_weights(path)
     if "reidc.config" not in header:
         raise _core.ArgumentError(
@@ -451,8 +461,9 @@ def load(path, *, device="cpu", threads=None, precision=None):
     try:
         config, contract = json.loads(header["reidc.config"]), json.loads(header["reidc.contract"])
         step = int(header.get("reidc.step", "0"))
-        if precision is not None:
-            config = {**config, "settings": {**config["settings"], "precision": precision}}
+        wanted = {"precision": precision, "memory": memory}
+        config = {**config, "settings": {**config["settings"],
+                                         **{k: v for k, v in wanted.items() if v is not None}}}
         network = from_config(config, threads=threads)
         take_header(network, header)
     except _core.Error:

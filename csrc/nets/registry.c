@@ -16,10 +16,10 @@ static const rc_system *const systems[] = {
 };
 #define N_SYSTEMS ((int)(sizeof systems / sizeof systems[0]))
 
-/* Settings that every system has; the last three concern the model, not its graph. */
+/* Settings that every system has; the last four concern the model, not its graph. */
 static const char *const common_names[] = {
     "num_classes", "height", "width", "backbone", "width_multiplier", "zero_init_residual",
-    "seed",        "threads", "precision",
+    "seed",        "threads", "precision", "memory",
 };
 #define N_COMMON ((int)(sizeof common_names / sizeof common_names[0]))
 

@@ -219,8 +219,12 @@ buffer_name(const rc_model *m, const rc_plan *p, int32_t b, char out[2 * RC_NAME
 static bool
 describe_peak(const rc_model *m, const rc_plan *p, text *t)
 {
-    int64_t most;
-    int32_t peak = rc_plan_fullest(p, 1, &most);
+    int64_t most, *alive = rc_alloc(p->n_steps + 1, sizeof *alive);
+    if (!alive) {
+        return false;
+    }
+    int32_t peak = rc_plan_fullest(p, 1, alive, &most);
+    rc_free(alive);
     bool there = append(t, "most is alive in step %d: %.1f MiB; of these, more than 1 %% each:\n",
                         (int)peak, (double)most / 1048576);
     for (int32_t b = 0; there && b < p->n_buffers; b++) {

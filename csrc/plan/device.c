@@ -292,6 +292,10 @@ move(rc_model *m, int index, rc_error *err)
         return rc_fail(err, RC_UNSUPPORTED, "device: precision '%s' runs on the CPU alone, cuda "
                        "takes 'float32' and 'bfloat16'", m->info.precision);
     }
+    if (index >= 0 && m->info.low_memory) {
+        return rc_fail(err, RC_UNSUPPORTED, "device: memory='low' is for the CPU alone, cuda takes "
+                       "'normal'");
+    }
     RC_TRY(rc_model_fetch(m, err));
     if (index >= 0) { /* all that may fail, before anything changes */
         rc_on_device *old = m->on;

@@ -170,18 +170,76 @@ lower_forward(rc_facts *f, int32_t u, rc_pass pass, rc_error *err)
                    : cast_to(f, out, step.y, p->elements[out], &p->value_buffer[out], err);
 }
 
-/* Make v's data available in backward. */
+/* ---- data in backward --------------------------------------------------------------------------- */
+
+static rc_status hold_inputs(rc_facts *f, int32_t u, uint32_t reads, rc_error *err);
+static void let_go_inputs(rc_facts *f, int32_t u, uint32_t reads, uint32_t forgotten);
+
+/* Make v's data available in backward, for a step to come. */
 static rc_status
-at_hand(rc_facts *f, rc_value v, rc_error *err)
+hold(rc_facts *f, rc_value v, rc_error *err)
 {
-    if (v == RC_NONE || f->producer[v] < 0 || f->p->value_buffer[v] >= 0) {
+    if (v == RC_NONE || f->producer[v] < 0) {
         return RC_OK;
     }
-    const rc_unit *unit = &f->p->units[f->producer[v]];
-    for (int k = 0; k < unit->node.n_in; k++) {
-        RC_TRY(at_hand(f, unit->node.in[k], err));
+    int32_t u = f->producer[v];
+    if (f->p->value_buffer[v] < 0) {
+        RC_TRY(hold_inputs(f, u, UINT32_MAX, err));
+        RC_TRY(lower_forward(f, u, RC_PASS_AGAIN, err));
+        let_go_inputs(f, u, UINT32_MAX, f->advice ? f->advice->after_again[u] : 0);
     }
-    return lower_forward(f, f->producer[v], RC_PASS_AGAIN, err);
+    f->holds[f->root[v]]++;
+    return RC_OK;
+}
+
+/* The memory of v is for others, unless a step to come holds it; who wants v makes it again. */
+static void
+forget(rc_facts *f, rc_value v)
+{
+    int32_t root = f->root[v];
+    for (int32_t w = root; w >= 0; w = f->next[w]) {
+        if (f->holds[root] || f->seen[w] || f->producer[w] < 0) {
+            return;
+        }
+    }
+    for (int32_t w = root; w >= 0; w = f->next[w]) {
+        f->p->value_buffer[w] = -1;
+        for (int e = 0; e < RC_ELEMENTS; e++) {
+            *copy_of(f, w, (rc_element)e) = -1;
+        }
+    }
+}
+
+static void
+let_go(rc_facts *f, rc_value v, bool forgotten)
+{
+    if (v != RC_NONE && f->producer[v] >= 0) {
+        f->holds[f->root[v]]--;
+        if (forgotten) {
+            forget(f, v);
+        }
+    }
+}
+
+static rc_status
+hold_inputs(rc_facts *f, int32_t u, uint32_t reads, rc_error *err)
+{
+    const rc_node *node = &f->p->units[u].node;
+    for (int k = 0; k < node->n_in; k++) {
+        RC_TRY(reads >> k & 1 ? hold(f, node->in[k], err) : RC_OK);
+    }
+    return RC_OK;
+}
+
+static void
+let_go_inputs(rc_facts *f, int32_t u, uint32_t reads, uint32_t forgotten)
+{
+    const rc_node *node = &f->p->units[u].node;
+    for (int k = 0; k < node->n_in; k++) {
+        if (reads >> k & 1) {
+            let_go(f, node->in[k], forgotten >> k & 1);
+        }
+    }
 }
 
 /* Where the gradient of input k goes, and whether it is added to what is there. Is the kernel's
@@ -253,13 +311,9 @@ lower_backward(rc_facts *f, int32_t u, rc_error *err)
         p->gradient_buffer[unit->node.in[0]] = p->gradient_buffer[out];
         return RC_OK;
     }
-    for (int k = 0; k < unit->node.n_in; k++) {
-        if (reads >> k & 1) {
-            RC_TRY(at_hand(f, unit->node.in[k], err));
-        }
-    }
+    RC_TRY(hold_inputs(f, u, reads, err));
     if (reads & RC_READS_Y) {
-        RC_TRY(at_hand(f, out, err));
+        RC_TRY(hold(f, out, err));
     }
     rc_step step = rc_lower_step(f, u, RC_PASS_BACKWARD);
     for (int k = 0; k < unit->node.n_in; k++) {
@@ -285,7 +339,31 @@ lower_backward(rc_facts *f, int32_t u, rc_error *err)
             RC_TRY(gradient_cast(f, unit, k, takes->x[k], step.dx[k], err));
         }
     }
+    uint32_t forgotten = f->advice ? f->advice->after_backward[u] : 0;
+    let_go_inputs(f, u, reads, forgotten);
+    if (reads & RC_READS_Y) {
+        let_go(f, out, forgotten & RC_READS_Y);
+    }
     return RC_OK;
+}
+
+void
+rc_find_places(const rc_model *m, const rc_plan *p, int32_t *producer, int32_t *root, int32_t *next)
+{
+    for (rc_value v = 0; v < m->graph->n_values; v++) {
+        producer[v] = next[v] = -1;
+        root[v] = v;
+    }
+    for (int32_t u = 0; u < p->n_units; u++) {
+        const rc_node *node = &p->units[u].node;
+        producer[node->out] = u;
+        if (rc_unit_passes_on(m->graph, p, &p->units[u])
+            && p->elements[node->in[0]] == p->elements[node->out]) {
+            root[node->out] = root[node->in[0]];
+            next[node->out] = next[root[node->out]];
+            next[root[node->out]] = node->out;
+        }
+    }
 }
 
 static rc_status
@@ -293,8 +371,13 @@ lower(rc_facts *f, rc_error *err)
 {
     rc_plan *p = f->p;
     const rc_graph *g = f->m->graph;
+    rc_find_places(f->m, p, f->producer, f->root, f->next);
     for (rc_value v = 0; v < g->n_values; v++) {
-        p->value_buffer[v] = p->gradient_buffer[v] = f->producer[v] = -1;
+        p->value_buffer[v] = p->gradient_buffer[v] = -1;
+        f->seen[v] = rc_explain_is_map(f->m, &p->spec, v) || rc_explain_is_source(f->m, &p->spec, v);
+    }
+    for (int32_t i = 0; i < g->n_outputs; i++) {
+        f->seen[g->outputs[i].value] = true;
     }
     forget_copies(f);
     for (int32_t i = 0; i < g->n_states; i++) {
@@ -302,7 +385,6 @@ lower(rc_facts *f, rc_error *err)
     }
     for (int32_t u = 0; u < p->n_units; u++) {
         const rc_node *node = &p->units[u].node;
-        f->producer[node->out] = u;
         for (int k = 0; k < node->n_in; k++) {
             if (node->in[k] != RC_NONE) {
                 p->unit_xs[(int64_t)u * RC_MAX_IN + k] = p->shapes[node->in[k]];
@@ -327,13 +409,8 @@ lower(rc_facts *f, rc_error *err)
     }
     p->n_forward = p->n_steps;
     for (rc_value v = 0; v < g->n_values; v++) {
-        bool output = false;
-        for (int32_t i = 0; i < g->n_outputs; i++) {
-            output |= g->outputs[i].value == v;
-        }
-        bool gone = f->producer[v] >= 0 && !output && (f->dropped[v] || !f->kept[v]);
-        if (gone && !rc_plan_forward_only(p) && !rc_explain_is_map(f->m, &p->spec, v)
-            && !rc_explain_is_source(f->m, &p->spec, v)) {
+        bool gone = f->producer[v] >= 0 && !f->seen[v] && (f->dropped[v] || !f->kept[v]);
+        if (gone && !rc_plan_forward_only(p)) {
             p->value_buffer[v] = -1; /* backward makes it again if it needs it */
         }
     }
@@ -356,34 +433,51 @@ lower(rc_facts *f, rc_error *err)
     return RC_OK;
 }
 
-rc_status
-rc_plan_lower(rc_model *m, rc_plan *p, rc_error *err)
+/* Lists of the plan, unless they are there from an earlier lowering. */
+static rc_status
+make_lists(const rc_model *m, rc_plan *p, rc_error *err)
 {
     const int32_t n = m->graph->n_values;
-    rc_facts f = {.m = m, .p = p};
-    bool *flags = rc_alloc_zero((int64_t)n * 4 + p->n_units + 1, sizeof *flags);
-    f.producer = rc_alloc_zero(n, sizeof *f.producer);
-    f.known = rc_alloc_zero(n, sizeof *f.known);
-    f.ws = rc_alloc_zero(p->n_units + 1, sizeof *f.ws);
-    p->unit_xs = rc_alloc_zero((int64_t)p->n_units * RC_MAX_IN, sizeof *p->unit_xs);
+    p->images_buffer = p->labels_buffer = p->planes_buffer = -1;
+    p->n_steps = p->n_buffers = 0;
+    if (p->unit_xs) {
+        return RC_OK;
+    }
     p->value_buffer = rc_alloc_zero(n, sizeof *p->value_buffer);
     p->gradient_buffer = rc_alloc_zero(n, sizeof *p->gradient_buffer);
     p->state_gradient = rc_alloc_zero(m->graph->n_states + 1, sizeof *p->state_gradient);
-    p->images_buffer = p->labels_buffer = p->planes_buffer = -1;
-    rc_status status = RC_MEMORY;
-    if (flags && f.producer && f.known && f.ws && p->unit_xs && p->value_buffer
-        && p->gradient_buffer && p->state_gradient) {
+    p->unit_xs = rc_alloc_zero((int64_t)p->n_units * RC_MAX_IN, sizeof *p->unit_xs);
+    return p->unit_xs && p->value_buffer && p->gradient_buffer && p->state_gradient
+               ? RC_OK : rc_planning_failed(err);
+}
+
+rc_status
+rc_plan_lower(rc_model *m, rc_plan *p, const rc_advice *advice, rc_error *err)
+{
+    const int32_t n = m->graph->n_values;
+    rc_facts f = {.m = m, .p = p, .advice = advice};
+    bool *flags = rc_alloc_zero((int64_t)n * 5 + p->n_units + 1, sizeof *flags);
+    int32_t *lists = rc_alloc_zero((int64_t)n * 4, sizeof *lists);
+    f.known = rc_alloc_zero(n, sizeof *f.known);
+    f.ws = rc_alloc_zero(p->n_units + 1, sizeof *f.ws);
+    rc_status status = make_lists(m, p, err);
+    if (status == RC_OK && flags && lists && f.known && f.ws) {
         f.wants = flags;
         f.flows = flags + n;
         f.kept = flags + 2 * (size_t)n;
         f.dropped = flags + 3 * (size_t)n;
-        f.backward = flags + 4 * (size_t)n;
+        f.seen = flags + 4 * (size_t)n;
+        f.backward = flags + 5 * (size_t)n;
+        f.producer = lists;
+        f.root = lists + n;
+        f.next = lists + 2 * (size_t)n;
+        f.holds = lists + 3 * (size_t)n;
         status = lower(&f, err);
     } else {
-        rc_planning_failed(err);
+        status = rc_planning_failed(err);
     }
     rc_free(flags);
-    rc_free(f.producer);
+    rc_free(lists);
     rc_free(f.known);
     rc_free(f.ws);
     return status;

@@ -9,6 +9,9 @@
 #include "plan/plan.h"
 
 #define LINE 64 /* bytes that a place in the arena is a multiple of */
+#define TRIES 100
+#define SMALL 512 /* parts of the arena: smaller buffers find gaps */
+#define NEAR 100  /* parts of it that are not worth a try */
 #define ALIGN(n, line) (((n) + (line) - 1) & -(int64_t)(line)) /* line: a power of two */
 
 /* ---- lifetimes ------------------------------------------------------------------------------- */
@@ -116,8 +119,8 @@ merge(rc_plan *p, int32_t s, rc_ref from, rc_ref to)
     old->last = new->last;
 }
 
-static void
-share_in_place(rc_plan *p)
+void
+rc_plan_share(rc_plan *p)
 {
     for (int32_t s = 0; s < p->n_steps; s++) {
         const rc_step *step = &p->steps[s];
@@ -161,22 +164,24 @@ by_offset(const void *a, const void *b)
 }
 
 int32_t
-rc_plan_fullest(const rc_plan *p, int64_t line, int64_t *bytes)
+rc_plan_fullest(const rc_plan *p, int64_t line, int64_t *alive, int64_t *bytes)
 {
-    int64_t most = 0;
     int32_t fullest = 0;
-    for (int32_t i = 0; i < p->n_steps; i++) {
-        int64_t alive = 0;
-        for (int32_t b = 0; b < p->n_buffers; b++) {
-            const rc_buffer *o = &p->buffers[b];
-            alive += o->same_as < 0 && o->first <= i && i <= o->last ? ALIGN(o->bytes, line) : 0;
-        }
-        if (alive > most) {
-            most = alive;
-            fullest = i;
+    memset(alive, 0, (size_t)(p->n_steps + 1) * sizeof *alive);
+    for (int32_t b = 0; b < p->n_buffers; b++) {
+        const rc_buffer *o = &p->buffers[b];
+        if (o->same_as < 0) {
+            alive[o->first] += ALIGN(o->bytes, line);
+            if (o->last < p->n_steps) {
+                alive[o->last + 1] -= ALIGN(o->bytes, line);
+            }
         }
     }
-    *bytes = most;
+    for (int32_t i = 1; i < p->n_steps; i++) {
+        alive[i] += alive[i - 1];
+        fullest = alive[i] > alive[fullest] ? i : fullest;
+    }
+    *bytes = alive[fullest];
     return fullest;
 }
 
@@ -231,35 +236,84 @@ place_all(rc_plan *p, const place *order, int32_t n, const rc_buffer **near, int
     return arena;
 }
 
+/* Large ones first; returns how many. */
+static int32_t
+large_first(const rc_plan *p, place *order, int32_t n, int64_t large)
+{
+    place *scratch = order + n;
+    int32_t n_large = 0, n_small = 0;
+    for (int32_t i = 0; i < n; i++) {
+        if (p->buffers[order[i].buffer].bytes >= large) {
+            order[n_large++] = order[i];
+        } else {
+            scratch[n_small++] = order[i];
+        }
+    }
+    memcpy(order + n_large, scratch, (size_t)n_small * sizeof *order);
+    return n_large;
+}
+
+/* No order that is worked out comes near the optimum where lives are many and short. So whoever lies
+ * on top is placed earlier, again and again; `best` becomes an order by which the large ones need
+ * less than *least. */
+static void
+climb(rc_plan *p, place *order, int32_t n, int32_t n_large, int64_t goal, const rc_buffer **near,
+      int32_t *placed, place *best, int64_t *least)
+{
+    for (int tries = 0; tries < TRIES && *least > goal; tries++) {
+        int64_t arena = place_all(p, order, n_large, near, placed);
+        if (arena < *least) {
+            *least = arena;
+            memcpy(best, order, (size_t)n * sizeof *order);
+        }
+        int32_t top = 0;
+        for (int32_t i = 1; i < n_large; i++) {
+            const rc_buffer *b = &p->buffers[order[i].buffer], *o = &p->buffers[order[top].buffer];
+            top = b->offset + b->bytes > o->offset + o->bytes ? i : top;
+        }
+        place moved = order[top];
+        memmove(order + top / 2 + 1, order + top / 2, (size_t)(top - top / 2) * sizeof *order);
+        order[top / 2] = moved;
+    }
+}
+
 rc_status
 rc_plan_place(rc_plan *p, rc_error *err)
 {
-    share_in_place(p);
-    place *order = rc_alloc(p->n_buffers, sizeof *order);
+    place *order = rc_alloc(2 * (int64_t)p->n_buffers, sizeof *order); /* … and room to sort it */
+    place *best = rc_alloc(p->n_buffers, sizeof *best);
     const rc_buffer **near = rc_alloc(p->n_buffers, sizeof *near);
     int32_t *placed = rc_alloc(p->n_buffers, sizeof *placed);
+    int64_t *alive = rc_alloc(p->n_steps + 1, sizeof *alive);
     rc_status status = RC_OK;
-    if (!order || !near || !placed) {
+    if (!order || !best || !near || !placed || !alive) {
         status = rc_fail(err, RC_MEMORY, "out of memory while planning");
     } else {
-        int64_t most;
-        int32_t fullest = rc_plan_fullest(p, LINE, &most), best = 0, n;
+        int64_t most, least = INT64_MAX;
+        int32_t fullest = rc_plan_fullest(p, LINE, alive, &most), n = 0;
         for (int32_t how = 0; how < ORDERS; how++) {
             n = order_of(p, how, fullest, order);
             int64_t arena = place_all(p, order, n, near, placed);
-            if (how == 0 || arena < p->arena_bytes) {
-                p->arena_bytes = arena;
-                best = how;
+            if (arena < least) {
+                least = arena;
+                memcpy(best, order, (size_t)n * sizeof *order);
             }
         }
-        n = order_of(p, best, fullest, order);
-        p->arena_bytes = place_all(p, order, n, near, placed);
+        const int64_t goal = most + most / NEAR;
+        for (int32_t how = 0; how < ORDERS && least > goal; how++) {
+            n = order_of(p, how, fullest, order);
+            int32_t n_large = large_first(p, order, n, most / SMALL);
+            climb(p, order, n, n_large, goal, near, placed, best, &least);
+        }
+        p->arena_bytes = place_all(p, best, n, near, placed);
     }
     for (int32_t b = 0; status == RC_OK && b < p->n_buffers; b++) {
         p->buffers[b].offset = p->buffers[root(p, b)].offset;
     }
     rc_free(order);
+    rc_free(best);
     rc_free(near);
     rc_free(placed);
+    rc_free(alive);
     return status;
 }

@@ -84,9 +84,14 @@ rc_plan_new(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err)
     if ((status = rc_graph_shapes(m->graph, spec->n, p->shapes, err)) != RC_OK
         || (status = rc_plan_fuse(m, p, err)) != RC_OK
         || (status = rc_plan_types(m, p, err)) != RC_OK
-        || (status = rc_plan_lower(m, p, err)) != RC_OK
-        || (status = check_statistics(m, p, err)) != RC_OK
-        || (status = rc_plan_place(p, err)) != RC_OK) {
+        || (status = m->info.low_memory && rc_plan_trains(p)
+                         ? rc_plan_spare(m, p, err)
+                         : rc_plan_lower(m, p, NULL, err)) != RC_OK
+        || (status = check_statistics(m, p, err)) != RC_OK) {
+        goto fail;
+    }
+    rc_plan_share(p);
+    if ((status = rc_plan_place(p, err)) != RC_OK) {
         goto fail;
     }
     *out = p;
@@ -274,7 +279,7 @@ rc_model_zero_grad(rc_model *m, rc_error *err)
 
 /* ---- making one ------------------------------------------------------------------------------ */
 
-/* seed, threads, precision: the settings that concern the model and not its graph. */
+/* seed, threads, precision, memory: the settings that concern the model and not its graph. */
 static rc_status
 read_settings(rc_model *m, const rc_setting *settings, int n, bool others, rc_error *err)
 {
@@ -310,6 +315,12 @@ read_settings(rc_model *m, const rc_setting *settings, int n, bool others, rc_er
                 return rc_fail(err, RC_ARGUMENT,
                                "precision: expected 'float32', 'bfloat16', 'int8' or 'float64', "
                                "got '%.30s'",
+                               s->kind == RC_SETTING_TEXT ? s->s : "something else");
+            }
+        } else if (!strcmp(s->name, "memory")) {
+            m->info.low_memory = s->kind == RC_SETTING_TEXT && !strcmp(s->s, "low");
+            if (!m->info.low_memory && (s->kind != RC_SETTING_TEXT || strcmp(s->s, "normal"))) {
+                return rc_fail(err, RC_ARGUMENT, "memory: expected 'normal' or 'low', got '%.30s'",
                                s->kind == RC_SETTING_TEXT ? s->s : "something else");
             }
         } else if (!others) {

@@ -36,7 +36,7 @@ typedef struct rc_setting {
 
 /* A system of the registry ("baseline", "mbgn", …) with its switches by name: those of the
  * system's page and num_classes, height, width, backbone, width_multiplier, zero_init_residual,
- * seed, threads, precision. Unknown names are RC_TYPE, values that do not fit RC_ARGUMENT; both
+ * seed, threads, precision, memory. Unknown names are RC_TYPE, values that do not fit RC_ARGUMENT; both
  * name what would fit. Weights start as the page says, drawn from `seed`. */
 rc_status rc_model_new(const char *system, const rc_setting *settings, int n_settings,
                        rc_model **out, rc_error *err);
@@ -69,6 +69,7 @@ typedef struct rc_model_info {
                                 momentum 1 */
     bool is_double;
     const char *precision;   /* as the user says it */
+    bool low_memory;         /* training makes more again, to hold less */
     int threads;
 } rc_model_info;
 

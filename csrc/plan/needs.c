@@ -151,14 +151,13 @@ static void
 mark_dropped(rc_facts *f)
 {
     const rc_graph *g = f->m->graph;
-    for (int32_t i = 0; i < g->n_outputs; i++) { /* outputs stay where they are */
-        f->known[g->outputs[i].value] = 2;
-    }
-    for (int32_t v = 0; v < g->n_values; v++) { /* and what the caller looks at */
-        f->known[v] = rc_explain_is_map(f->m, &f->p->spec, v) ? 2 : f->known[v];
+    for (int32_t v = 0; v < g->n_values; v++) { /* what users look at stays where it is */
+        f->known[v] = f->seen[v] ? 2 : f->known[v];
     }
     for (int32_t v = 0; v < g->n_values; v++) {
-        f->dropped[v] = f->kept[v] && can_recompute(f, v);
+        const rc_advice *a = f->advice;
+        bool may = f->producer[v] >= 0 && !f->seen[v];
+        f->dropped[v] = f->kept[v] && (can_recompute(f, v) || (a && a->again[f->root[v]] && may));
     }
 }
 

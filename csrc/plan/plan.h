@@ -4,6 +4,7 @@
  *     types.c    of which element every value is, and what every kernel takes
  *     lower.c    the list of steps: forward, backward; needs.c what is kept, what is computed again;
  *                updates.c what comes beside them
+ *     spare.c    what is made again to save memory
  *     select.c   the kernel of every step
  *     memory.c   lifetimes -> offsets in one arena
  *     run.c      arena, pointers, packed weights; the list walked
@@ -233,7 +234,8 @@ void rc_int8_packed_make(const rc_model *m, const rc_packed *packed, const rc_fo
  * its weight and bias are frozen */
 bool rc_unit_is_still(const rc_model *m, const rc_unit *u);
 /* lower.c (needs.c, updates.c): everything but the arena's memory */
-rc_status rc_plan_lower(rc_model *m, rc_plan *p, rc_error *err);
+struct rc_advice; /* plan/lower.h */
+rc_status rc_plan_lower(rc_model *m, rc_plan *p, const struct rc_advice *advice, rc_error *err);
 int32_t rc_plan_buffer(rc_plan *p, int64_t bytes, int32_t first); /* -1: no memory */
 /* select.c */
 const rc_conv_kernel *rc_select_conv(const rc_conv_kernel *const *list, const rc_conv_shape *s);
@@ -259,10 +261,13 @@ int64_t rc_packed_floats(const rc_packed *packed);
 void rc_packed_make(const rc_model *m, rc_packed *packed); /* packed->data is there */
 /* memory.c */
 void rc_plan_note_uses(const rc_model *m, rc_plan *p); /* lifetimes, from the finished list of steps */
+void rc_plan_share(rc_plan *p); /* in place, where that may be */
 rc_status rc_plan_place(rc_plan *p, rc_error *err);
 /* The step at which most bytes are alive, each buffer rounded up to a multiple of `line`, a power
- * of two. */
-int32_t rc_plan_fullest(const rc_plan *p, int64_t line, int64_t *bytes);
+ * of two. alive: n_steps + 1, of each step. */
+int32_t rc_plan_fullest(const rc_plan *p, int64_t line, int64_t *alive, int64_t *bytes);
+/* spare.c: as rc_plan_lower, with less alive at once for more that is computed again */
+rc_status rc_plan_spare(rc_model *m, rc_plan *p, rc_error *err);
 /* device_select.c: packed->data, folded anew */
 rc_status rc_device_fold(rc_model *m, rc_packed *packed, rc_error *err);
 /* device.c: the device is given back; what is there alone is lost */

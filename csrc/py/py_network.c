@@ -430,6 +430,8 @@ rc_py_network_copy(PyObject *self, PyObject *Py_UNUSED(none))
     X(dimension, PyLong_FromLongLong(info->dimension), "D of the embedding.")                   \
     X(precision, PyUnicode_FromString(info->precision),                                         \
       "\"float32\", or \"float64\": the plain C reference, slow.")                              \
+    X(memory, PyUnicode_FromString(info->low_memory ? "low" : "normal"),                        \
+      "\"normal\", or \"low\": training makes more again instead of keeping it.")               \
     X(threads, PyLong_FromLong(info->threads), "Threads of a call.")                            \
     X(normalized, PyBool_FromLong(info->normalized), "The embedding itself is of unit length.") \
     X(test_flip, PyBool_FromLong(info->test_flip), "The page's test averages mirrored images.") \
@@ -535,7 +537,7 @@ PyDoc_STRVAR(documentation,
              "A network with its weights: what reidc's classes and Graph.build make.\n\n"
              "system: a name of list_systems(). settings: its switches by name, and num_classes,\n"
              "height, width, backbone, width_multiplier, zero_init_residual, seed, threads,\n"
-             "precision. Unknown names are a TypeError, values that do not fit a ValueError. Two\n"
+             "precision, memory. Unknown names are a TypeError, values that do not fit a ValueError. Two\n"
              "threads may share a network: one call waits for the other.");
 
 static PyType_Slot slots[] = {

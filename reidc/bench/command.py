@@ -79,11 +79,12 @@ def run(arguments):
     if arguments.twins and not twins:
         raise UsageError(f"--twins: no package `twins` in {arguments.twins}")
     threads = arguments.threads or _core.config()["threads"]
-    setting = Setting(threads, arguments.width_multiplier, twins)
+    setting = Setting(threads, arguments.width_multiplier, twins,
+                      "low" if arguments.low else "normal")
     rounds = arguments.rounds or (3 if arguments.quick else 15)
     record = {"machine": machine.describe(threads), "rounds": rounds, "pause": arguments.pause,
-              "width_multiplier": arguments.width_multiplier, "cases": [], "layers": [],
-              "memory": []}
+              "width_multiplier": arguments.width_multiplier, "our_memory": setting.memory,
+              "cases": [], "layers": [], "memory": []}
     for key, value in record["machine"].items():
         print(f"{key}: {value}")
     if "torch" in peers and not record["machine"]["tcmalloc"]:
@@ -144,9 +145,10 @@ def _memory(cases, setting, peers, record, leave_out):
         if not case.training:
             continue
         try:
-            row = memory.compare(case, setting, peers)
+            rows = memory.compare(case, setting, peers)
         except contestants.LeftOut as reason:
             leave_out(str(reason))
             continue
-        record["memory"].append(row)
-        print(memory.line(row), flush=True)
+        record["memory"] += rows
+        for row in rows:
+            print(memory.line(row), flush=True)

@@ -41,6 +41,7 @@ class Setting(NamedTuple):
     threads: int
     width_multiplier: float = 1.0
     twins: str | None = None  # folder that holds the package `twins`
+    memory: str = "normal"  # of our training steps
 
 
 def network(case, setting):
@@ -50,7 +51,8 @@ def network(case, setting):
     precision = "float32" if case.precision == "int8" else PRECISIONS[case.precision]
     try:
         m = getattr(reidc, case.system)(CLASSES, width_multiplier=setting.width_multiplier,
-                                        threads=setting.threads, precision=precision)
+                                        threads=setting.threads, precision=precision,
+                                        memory=setting.memory if case.training else "normal")
     except reidc.ArgumentError as error:
         if case.precision == "fp32" or "precision" not in str(error):
             raise
