@@ -34,8 +34,11 @@ def test_memory_and_layers(capsys, tmp_path):
                            "--cases", "train4", "--precisions", "fp32", "--json",
                            tmp_path / "m.json", *SMALL)
     assert status == 0, err
-    row, = json.loads((tmp_path / "m.json").read_text())["memory"]
-    assert 5 < row["forecast"] and 0.3 < row["forecast"] / row["reidc"] < 2
+    normal, low = rows = json.loads((tmp_path / "m.json").read_text())["memory"]
+    assert [row["memory"] for row in rows] == ["normal", "low"]
+    assert "| Baseline | 4 | fp32 | low |" in out and low["forecast"] < normal["forecast"]
+    for row in rows:
+        assert 5 < row["forecast"] and 0.3 < row["forecast"] / row["reidc"] < 2
     status, out, err = run(capsys, "bench", "--layers", "--peers", "none", "--systems", "MFA",
                            "--cases", "infer2", "--precisions", "fp32", *SMALL)
     assert status == 0 and "| backbone.conv1 | conv2d | 2x8x128x64 | f32 |" in out, err

@@ -24,10 +24,11 @@ def step(m, batch=4, steps=1):
     return o
 
 
+@pytest.mark.parametrize("memory", ["normal", "low"])
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_forecast_is_what_is_allocated(system):
+def test_forecast_is_what_is_allocated(system, memory):
     before = _core._memory_live()
-    m = getattr(reidc, system)(10, **SMALL)
+    m = getattr(reidc, system)(10, **SMALL, memory=memory)
     forecast = m.memory_plan(4)
     o = step(m)
     held = _core._memory_live() - before
@@ -73,7 +74,7 @@ def resident(key):
     return int(text.split(key + ":")[1].split()[0]) << 10
 
 before = resident("VmRSS")
-m = getattr(reidc, {system!r})(751, *{size!r})
+m = getattr(reidc, {system!r})(751, *{size!r}, memory={memory!r})
 test_memory.step(m, 8, 2)
 print((resident("VmHWM") - before) / m.memory_plan(8)["total"])
 """
@@ -81,11 +82,12 @@ print((resident("VmHWM") - before) / m.memory_plan(8)["total"])
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("memory", ["normal", "low"])
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_forecast_is_what_becomes_resident(system):
+def test_forecast_is_what_becomes_resident(system, memory):
     """Full size: within 5 % of the peak of two steps, in a process of its own."""
     script = RESIDENT.format(here=os.path.dirname(os.path.abspath(__file__)), system=system,
-                             size=FULL.get(system, (384, 128)))
+                             memory=memory, size=FULL.get(system, (384, 128)))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
                           timeout=1200, check=True)
     assert 0.95 < float(done.stdout) < 1.05
