@@ -8,7 +8,7 @@ import numpy as np
 from reidc import _core
 from reidc._core import ArgumentError, ArgumentTypeError
 from reidc.augment import Augment
-from reidc.splits import ImageStore, labels_of
+from reidc.splits import ImageStore, Split, labels_of
 
 PK, ONCE, BALANCED = 0, 1, 2  # rc_sampler_kind
 
@@ -117,6 +117,8 @@ class Loader:
     def _make(self, epoch, first, indices):
         if self._store is not None:
             pictures = self._store.get(indices.tolist(), 1)
+        elif isinstance(self.split, Split):  # a list will do: saves a copy
+            pictures = self.split.pictures(indices, threads=1)
         else:
             pictures = self.split.batch(indices, threads=1)
         return (self.augment(pictures, seed=self.seed, epoch=epoch, first=first),

@@ -169,10 +169,10 @@ class Split(Labelled):
     def __len__(self):
         return len(self.rows)
 
-    def batch(self, indices, threads=None):
-        """Pictures of `indices` (integers, n; negative ones count from the end): uint8
-        n x H x W x 3, or a list of H x W x 3 arrays where sizes differ. Raises OSError
-        (FileNotFoundError) that names a picture that is damaged (missing)."""
+    def pictures(self, indices, threads=None):
+        """Pictures of `indices` (integers, n; negative ones count from the end): a list of
+        read-only uint8 H x W x 3 arrays, not copied. Raises OSError (FileNotFoundError) that
+        names a picture that is damaged (missing)."""
         indices = np.asarray(indices)
         if indices.size and indices.dtype.kind not in "iu":
             raise ArgumentTypeError(f"indices: expected integers, got {indices.dtype}")
@@ -180,7 +180,11 @@ class Split(Labelled):
         outside = indices[(indices < -len(self)) | (indices >= len(self))]
         if outside.size:
             raise ArgumentError(f"indices: expected 0 to {len(self) - 1}, got {outside[0]}")
-        images = self.store.get(self.rows[indices].tolist(), threads)
+        return self.store.get(self.rows[indices].tolist(), threads)
+
+    def batch(self, indices, threads=None):
+        """As `pictures`, but one array, uint8 n x H x W x 3, where they are of one size."""
+        images = self.pictures(indices, threads)
         if len({image.shape for image in images}) == 1:
             return np.stack(images)
         return images

@@ -89,6 +89,7 @@ typedef struct placement {
     int64_t height, width;
     int64_t skip_y, skip_x; /* rows and columns of the resize left out by scale and crop */
     int64_t shift_y, shift_x; /* pad - row, pad - column */
+    const rc_pixel_kernels *kernels;
     bool mirror;
 } placement;
 
@@ -103,18 +104,14 @@ place_row(void *context, int64_t y, const uint8_t *row)
     row += 3 * p->skip_x;
     int64_t x0 = p->shift_x < 0 ? -p->shift_x : 0; /* first column that stays, and the end */
     int64_t x1 = p->shift_x > 0 ? w - p->shift_x : w;
-    uint8_t *out = p->out + (to * w + p->shift_x) * 3;
-    if (!p->mirror) {
-        if (x1 > x0) {
-            memcpy(out + 3 * x0, row + 3 * x0, (size_t)(3 * (x1 - x0)));
-        }
+    uint8_t *out = p->out + (to * w + p->shift_x + x0) * 3;
+    if (x1 <= x0) {
         return;
     }
-    for (int64_t x = x0; x < x1; x++) {
-        const uint8_t *from = row + 3 * (w - 1 - x);
-        out[3 * x] = from[0];
-        out[3 * x + 1] = from[1];
-        out[3 * x + 2] = from[2];
+    if (p->mirror) {
+        p->kernels->mirror(row + 3 * (w - x1), x1 - x0, out);
+    } else {
+        memcpy(out, row + 3 * x0, (size_t)(3 * (x1 - x0)));
     }
 }
 
@@ -139,18 +136,6 @@ jitter(const rc_augment *a, uint64_t stream, uint8_t *pixels, int64_t count)
             high = range[op];
         }
         rc_jitter_apply(pixels, count, op, between(low, high, draw(stream, SLOT_FACTOR + op)));
-    }
-}
-
-static void
-normalise(const float lut[3][256], const uint8_t *pixels, int64_t count, float *out)
-{
-    const float *r = lut[0], *g = lut[1], *b = lut[2];
-    float *restrict y0 = out, *restrict y1 = out + count, *restrict y2 = out + 2 * count;
-    for (int64_t i = 0; i < count; i++) {
-        y0[i] = r[pixels[3 * i]];
-        y1[i] = g[pixels[3 * i + 1]];
-        y2[i] = b[pixels[3 * i + 2]];
     }
 }
 
@@ -187,6 +172,7 @@ erase(const rc_augment *a, uint64_t stream, float *out)
 
 typedef struct augment_job {
     const rc_augment *a;
+    const rc_pixel_kernels *kernels;
     const rc_image *images;
     rc_resize_set plain, larger; /* larger: for scale and crop, else empty */
     uint64_t seed;
@@ -194,7 +180,7 @@ typedef struct augment_job {
     float *out;
     uint8_t *scratch;
     int64_t resize_size, picture_size, source_size; /* of a worker's three buffers, in bytes */
-    float lut[3][256];
+    rc_normaliser normaliser;
 } augment_job;
 
 static void
@@ -219,8 +205,8 @@ augment_sample(void *context, int64_t i, int worker)
         image.pixels = source;
         image.stride = 0;
     }
-    placement place = {.out = picture, .height = a->height, .width = a->width,
-                       .mirror = (double)draw(stream, SLOT_MIRROR) < a->mirror};
+    placement place = {.kernels = job->kernels, .out = picture, .height = a->height,
+                       .width = a->width, .mirror = (double)draw(stream, SLOT_MIRROR) < a->mirror};
     const rc_resize *plan = &job->plain.plans[job->plain.plan_of[i]];
     if ((double)draw(stream, SLOT_SCALE) < a->scale_crop) {
         plan = &job->larger.plans[job->larger.plan_of[i]];
@@ -240,7 +226,7 @@ augment_sample(void *context, int64_t i, int worker)
         jitter(a, stream, picture, count);
     }
     float *out = job->out + i * 3 * count;
-    normalise(job->lut, picture, count, out);
+    job->kernels->planes(picture, count, &job->normaliser, out);
     if ((double)draw(stream, SLOT_ERASE) < a->erase) {
         erase(a, stream, out);
     }
@@ -261,8 +247,8 @@ rc_augment_batch(const rc_augment *a, const rc_image *images, int64_t n, uint64_
         return RC_OK;
     }
     threads = threads < 1 ? 1 : threads > RC_MAX_THREADS ? RC_MAX_THREADS : threads;
-    augment_job job = {.a = a, .images = images, .seed = seed, .epoch = epoch, .first = first,
-                       .out = out};
+    augment_job job = {.a = a, .kernels = rc_pixel_kernels_get(), .images = images, .seed = seed,
+                       .epoch = epoch, .first = first, .out = out};
     rc_status status = rc_resize_set_init(&job.plain, images, n, a->height, a->width, a->filter,
                                           err);
     if (status == RC_OK && a->scale_crop > 0.0) {
@@ -285,7 +271,7 @@ rc_augment_batch(const rc_augment *a, const rc_image *images, int64_t n, uint64_
         }
     }
     if (status == RC_OK) {
-        rc_normalise_table(a->mean, a->std, job.lut);
+        rc_normaliser_init(&job.normaliser, a->mean, a->std);
         rc_parallel(n, threads, augment_sample, &job);
     }
     rc_free(job.scratch);

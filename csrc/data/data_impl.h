@@ -43,7 +43,6 @@ void rc_resize_rows(const rc_resize *r, const rc_image *image, int64_t y0, int64
 rc_status rc_rule_check(const float *std, rc_error *err) RC_CHECK_RESULT;
 rc_status rc_image_check(const rc_image *image, int64_t index, rc_error *err) RC_CHECK_RESULT;
 
-/* lut[c][byte] = (byte / 255 - mean[c]) / std[c] */
-void rc_normalise_table(const float *mean, const float *std, float lut[3][256]);
+void rc_normaliser_init(rc_normaliser *n, const float *mean, const float *std);
 
 #endif

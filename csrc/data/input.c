@@ -13,14 +13,26 @@ rc_input_rule_default(int64_t height, int64_t width)
                            .mean = {0.485f, 0.456f, 0.406f}, .std = {0.229f, 0.224f, 0.225f}};
 }
 
+/* Whether the kernel's arithmetic gives the table's bits is tried on every byte there is. */
 void
-rc_normalise_table(const float *mean, const float *std, float lut[3][256])
+rc_normaliser_init(rc_normaliser *n, const float *mean, const float *std)
 {
-    for (int c = 0; c < 3; c++) {
-        for (int v = 0; v < 256; v++) {
-            lut[c][v] = ((float)v / 255.0f - mean[c]) / std[c];
+    uint8_t grey[256][3];
+    float tried[3][256];
+    for (int v = 0; v < 256; v++) {
+        memset(grey[v], v, 3);
+        for (int c = 0; c < 3; c++) {
+            n->lut[c][v] = ((float)v / 255.0f - mean[c]) / std[c];
         }
     }
+    for (int c = 0; c < 3; c++) {
+        n->mean[c] = mean[c];
+        n->std[c] = std[c];
+        n->inverse[c] = 1.0f / std[c];
+    }
+    n->arithmetic = true;
+    rc_pixel_kernels_get()->planes(grey[0], 256, n, tried[0]);
+    n->arithmetic = memcmp(tried, n->lut, sizeof tried) == 0;
 }
 
 /* ---- bytes ------------------------------------------------------------------------------- */
@@ -34,7 +46,7 @@ typedef struct input_job {
     float *out;
     uint8_t *scratch;
     int64_t scratch_size, stripes;
-    float lut[3][256];
+    rc_normaliser normaliser;
 } input_job;
 
 typedef struct row_target {
@@ -47,7 +59,7 @@ store_row(void *context, int64_t y, const uint8_t *row)
 {
     const row_target *target = context;
     const input_job *job = target->job;
-    const float *r = job->lut[0], *g = job->lut[1], *b = job->lut[2];
+    const float(*lut)[256] = job->normaliser.lut, *r = lut[0], *g = lut[1], *b = lut[2];
     int64_t w = job->rule->width, plane = w * job->rule->height;
     int64_t step = job->rule->mirror ? -3 : 3;
     const uint8_t *p = job->rule->mirror ? row + 3 * (w - 1) : row;
@@ -95,7 +107,7 @@ run_input(input_job *job, int64_t n, int threads, rc_error *err)
     if (!job->scratch) {
         return rc_fail(err, RC_MEMORY, "images: no memory for resizing");
     }
-    rc_normalise_table(job->rule->mean, job->rule->std, job->lut);
+    rc_normaliser_init(&job->normaliser, job->rule->mean, job->rule->std);
     rc_parallel(n * job->stripes, threads, input_stripe, job);
     rc_free(job->scratch);
     return RC_OK;

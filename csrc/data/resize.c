@@ -16,8 +16,12 @@
     void rc_pixel_horizontal__##isa(const uint8_t *in, const rc_taps *taps, uint8_t *out);    \
     void rc_pixel_vertical__##isa(const uint8_t *in, int64_t stride, const int32_t *weights,  \
                                   int64_t count, int64_t bytes, uint8_t *out);                \
-    static const rc_pixel_kernels kernels_##isa = {rc_pixel_horizontal__##isa,                \
-                                                   rc_pixel_vertical__##isa};
+    void rc_pixel_mirror__##isa(const uint8_t *in, int64_t w, uint8_t *out);                  \
+    void rc_pixel_planes__##isa(const uint8_t *in, int64_t count, const rc_normaliser *n,     \
+                                float *out);                                                  \
+    static const rc_pixel_kernels kernels_##isa = {                                           \
+        rc_pixel_horizontal__##isa, rc_pixel_vertical__##isa, rc_pixel_mirror__##isa,         \
+        rc_pixel_planes__##isa};
 DECLARE(generic)
 #if defined(__x86_64__)
 DECLARE(avx2)

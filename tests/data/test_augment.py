@@ -74,7 +74,32 @@ def test_same_bits_for_every_instruction_set(cpu):
 
 
 def everything():
-    return reidc.Augment(height=96, width=41, **CHAINS["everything"])(IMAGES, seed=5)
+    """Every step, and every width and rule of normalising that a kernel treats apart."""
+    parts = [reidc.Augment(height=96, width=41, **CHAINS["everything"])(IMAGES, seed=5)]
+    for width in range(1, 40):
+        for change in (dict(pad=width // 3, std=(1e-38, 0.3, 1e30)), dict(pad=0)):
+            parts.append(reidc.Augment(height=3, width=width, **change)(IMAGES, seed=width))
+    return np.concatenate([part.ravel() for part in parts])
+
+
+@pytest.mark.parametrize("width", [*range(1, 24), 47, 48, 49])
+def test_every_byte_mirrored_and_normalised_whatever_the_rule(width):
+    """Division is by multiplying where that gives the same bits for all bytes, else by table."""
+    rng = np.random.default_rng(width)
+    image = rng.permutation(np.resize(np.arange(256), (-(-256 // width) * width, 3)))
+    image = image.astype(np.uint8).reshape(-1, width, 3)
+    rules = [(rng.uniform(0, 1, 3), rng.uniform(0.1, 1, 3)) for _ in range(20)]
+    rules += [((0, 0, 0), (1, 1 / 3, 7)), ((0.5, 1e-7, 1e30), (1e-38, 1e-45, 3e38)),
+              ((-0.0, 1, 2), (255, 1 / 255, 1e-30))]
+    for mean, std in rules:
+        for mirror in (0.0, 1.0):
+            a = reidc.Augment(height=len(image), width=width, pad=0, mirror=mirror, erasing=None,
+                              mean=tuple(mean), std=tuple(std))
+            with np.errstate(over="ignore"):
+                x = image.astype(np.float32) / np.float32(255) - np.float32(mean)
+                x = x / np.float32(std)
+            want = np.moveaxis(x[:, ::-1] if mirror else x, -1, 0)
+            assert a(image[None])[0].tobytes() == want.tobytes(), (mean, std, mirror)
 
 
 def test_seed_epoch_and_number_all_matter_and_a_repeated_image_varies():

@@ -1,6 +1,6 @@
 /* The two passes of a resize on bytes, 22-bit fixed point, as Pillow rounds them
- * (spec/common.md 4). Integers only, so that every instruction set gives the same bytes.
- * Compiled once per instruction set; data/resize.c chooses. */
+ * (spec/common.md 4), in integers, so that every instruction set gives the same bytes; mirrored
+ * rows; bytes to normalised planes. Compiled once per instruction set; data/resize.c chooses. */
 #include <string.h>
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -27,6 +27,9 @@ typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 void RC_SIMD(rc_pixel_horizontal)(const uint8_t *in, const rc_taps *taps, uint8_t *out);
 void RC_SIMD(rc_pixel_vertical)(const uint8_t *in, int64_t stride, const int32_t *weights,
                                 int64_t count, int64_t bytes, uint8_t *out);
+void RC_SIMD(rc_pixel_mirror)(const uint8_t *in, int64_t w, uint8_t *out);
+void RC_SIMD(rc_pixel_planes)(const uint8_t *in, int64_t count, const rc_normaliser *n,
+                              float *out);
 
 static inline uint8_t
 clip(int32_t sum)
@@ -155,5 +158,128 @@ RC_SIMD(rc_pixel_vertical)(const uint8_t *in, int64_t stride, const int32_t *wei
     case 3: vertical(in, stride, weights, 3, bytes, out); break;
     case 4: vertical(in, stride, weights, 4, bytes, out); break;
     default: vertical(in, stride, weights, count, bytes, out); break;
+    }
+}
+
+/* ---- mirrored rows, normalised planes ---------------------------------------------------- */
+
+void
+RC_SIMD(rc_pixel_mirror)(const uint8_t *in, int64_t w, uint8_t *out)
+{
+    int64_t x = 0;
+#if defined(__SSSE3__)
+    /* Five pixels at a time, read with the byte before them and written with a sixteenth that the
+     * next ones overwrite: the loop below has the last ones. */
+    const __m128i order = _mm_setr_epi8(13, 14, 15, 10, 11, 12, 7, 8, 9, 4, 5, 6, 1, 2, 3, 0);
+    for (; x + 6 <= w; x += 5) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(in + 3 * (w - 5 - x) - 1));
+        _mm_storeu_si128((__m128i *)(out + 3 * x), _mm_shuffle_epi8(v, order));
+    }
+#endif
+    for (; x < w; x++) {
+        memcpy(out + 3 * x, in + 3 * (w - 1 - x), 3);
+    }
+}
+
+#if LANES > 4
+
+#if LANES == 16
+typedef __m512 vf;
+#define set_all _mm512_set1_ps
+#define multiply_add _mm512_fmadd_ps
+#define store_floats _mm512_storeu_ps
+#else
+typedef __m256 vf;
+#define set_all _mm256_set1_ps
+#define multiply_add _mm256_fmadd_ps
+#define store_floats _mm256_storeu_ps
+#endif
+
+/* a / b from the rounded inverse of b: what is left over is exact in one multiply-add and corrects
+ * the quotient. */
+static inline vf
+divide(vf a, float b, float inverse)
+{
+    vf q = a * set_all(inverse);
+    return multiply_add(multiply_add(set_all(-b), q, a), set_all(inverse), q);
+}
+
+/* Sixteen bytes of one colour. */
+static inline void
+normalise_16(__m128i bytes, const rc_normaliser *n, int c, float *out)
+{
+    for (int i = 0; i < 16; i += LANES) {
+#if LANES == 16
+        vf v = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+#else
+        vf v = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(i ? _mm_srli_si128(bytes, 8) : bytes));
+#endif
+        v = divide(v, 255.0f, 1.0f / 255.0f) - set_all(n->mean[c]);
+        store_floats(out + i, divide(v, n->std[c], n->inverse[c]));
+    }
+}
+
+#define NO (-1) /* a place that another of the three loads fills */
+
+static inline __m128i
+gather(const __m128i in[3], __m128i a, __m128i b, __m128i c)
+{
+    return _mm_or_si128(_mm_or_si128(_mm_shuffle_epi8(in[0], a), _mm_shuffle_epi8(in[1], b)),
+                        _mm_shuffle_epi8(in[2], c));
+}
+
+/* Whole groups of sixteen pixels; the number of pixels done. */
+static int64_t
+planes_16(const uint8_t *in, int64_t count, const rc_normaliser *n, float *out)
+{
+    const __m128i r0 = _mm_setr_epi8(0, 3, 6, 9, 12, 15, NO, NO,
+                                    NO, NO, NO, NO, NO, NO, NO, NO);
+    const __m128i r1 = _mm_setr_epi8(NO, NO, NO, NO, NO, NO, 2, 5,
+                                    8, 11, 14, NO, NO, NO, NO, NO);
+    const __m128i r2 = _mm_setr_epi8(NO, NO, NO, NO, NO, NO, NO, NO,
+                                    NO, NO, NO, 1, 4, 7, 10, 13);
+    const __m128i g0 = _mm_setr_epi8(1, 4, 7, 10, 13, NO, NO, NO,
+                                    NO, NO, NO, NO, NO, NO, NO, NO);
+    const __m128i g1 = _mm_setr_epi8(NO, NO, NO, NO, NO, 0, 3, 6,
+                                    9, 12, 15, NO, NO, NO, NO, NO);
+    const __m128i g2 = _mm_setr_epi8(NO, NO, NO, NO, NO, NO, NO, NO,
+                                    NO, NO, NO, 2, 5, 8, 11, 14);
+    const __m128i b0 = _mm_setr_epi8(2, 5, 8, 11, 14, NO, NO, NO,
+                                    NO, NO, NO, NO, NO, NO, NO, NO);
+    const __m128i b1 = _mm_setr_epi8(NO, NO, NO, NO, NO, 1, 4, 7,
+                                    10, 13, NO, NO, NO, NO, NO, NO);
+    const __m128i b2 = _mm_setr_epi8(NO, NO, NO, NO, NO, NO, NO, NO,
+                                    NO, NO, 0, 3, 6, 9, 12, 15);
+    int64_t i = 0;
+    for (; i + 16 <= count; i += 16) {
+        const __m128i *p = (const __m128i *)(in + 3 * i);
+        const __m128i v[3] = {_mm_loadu_si128(p), _mm_loadu_si128(p + 1), _mm_loadu_si128(p + 2)};
+        normalise_16(gather(v, r0, r1, r2), n, 0, out + i);
+        normalise_16(gather(v, g0, g1, g2), n, 1, out + count + i);
+        normalise_16(gather(v, b0, b1, b2), n, 2, out + 2 * count + i);
+    }
+    return i;
+}
+
+#else
+
+static int64_t
+planes_16(const uint8_t *in, int64_t count, const rc_normaliser *n, float *out)
+{
+    (void)in, (void)count, (void)n, (void)out;
+    return 0;
+}
+
+#endif
+
+void
+RC_SIMD(rc_pixel_planes)(const uint8_t *in, int64_t count, const rc_normaliser *n,
+                         float *out)
+{
+    int64_t i = n->arithmetic ? planes_16(in, count, n, out) : 0;
+    for (; i < count; i++) {
+        for (int c = 0; c < 3; c++) {
+            out[c * count + i] = n->lut[c][in[3 * i + c]];
+        }
     }
 }
