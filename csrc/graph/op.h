@@ -67,6 +67,17 @@ typedef struct rc_op {
     rc_kernel commit[2];   /* NULL, or: move what training changes (running statistics) */
 } rc_op;
 
+/* What `reads` often is (graph/reads.c): nothing; y alone; the first input; the first two; of two
+ * factors the one whose partner's gradient is wanted. */
+#define RC_READS_DECLARE(rule)                                                            \
+    uint32_t rc_reads_##rule(const rc_attrs *a, int n_in, const rc_shape *xs, uint32_t wants, \
+                             bool training);
+RC_READS_DECLARE(nothing)
+RC_READS_DECLARE(result)
+RC_READS_DECLARE(first)
+RC_READS_DECLARE(both)
+RC_READS_DECLARE(other)
+
 extern const rc_op *const rc_op_table[RC_OP_COUNT]; /* graph/op_table.c */
 
 #endif

@@ -301,9 +301,15 @@ read_switch(const rc_switch *w, const rc_setting *s, char *config, rc_error *err
     }
 }
 
+/* What of the backbone is said in settings that every system has. */
+typedef struct backbone_settings {
+    const char *name;
+    double multiplier;
+    int64_t zero_init;
+} backbone_settings;
+
 static rc_status
-read_common(const rc_setting *s, rc_net *net, const char **backbone, double *multiplier,
-            int64_t *zero_init, rc_error *err)
+read_common(const rc_setting *s, rc_net *net, backbone_settings *backbone, rc_error *err)
 {
     char text[64];
     if (!strcmp(s->name, "num_classes")) {
@@ -316,17 +322,17 @@ read_common(const rc_setting *s, rc_net *net, const char **backbone, double *mul
         return integer(s, 1, 4096, &net->width, err);
     }
     if (!strcmp(s->name, "width_multiplier")) {
-        return number(s, 0, 8, multiplier, err);
+        return number(s, 0, 8, &backbone->multiplier, err);
     }
     if (!strcmp(s->name, "zero_init_residual")) {
-        return boolean(s, zero_init, err);
+        return boolean(s, &backbone->zero_init, err);
     }
     if (!strcmp(s->name, "backbone")) {
         if (s->kind != RC_SETTING_TEXT) {
             return rc_fail(err, RC_TYPE, "backbone: expected a name, got %s",
                            value_text(s, text));
         }
-        *backbone = s->s;
+        backbone->name = s->s;
     }
     return RC_OK;
 }
@@ -337,9 +343,7 @@ rc_system_build(const rc_system *system, const rc_setting *settings, int n, rc_g
 {
     int64_t storage[64]; /* the config struct: fields of eight bytes */
     char *config = (char *)storage;
-    const char *backbone = system->backbone;
-    double multiplier = 1;
-    int64_t zero_init = 0;
+    backbone_settings backbone = {.name = system->backbone, .multiplier = 1};
     if (system->config_size > sizeof storage) {
         return rc_fail(err, RC_INTERNAL, "%s: settings too large", system->name);
     }
@@ -359,7 +363,7 @@ rc_system_build(const rc_system *system, const rc_setting *settings, int n, rc_g
         if (found) {
             RC_TRY(read_switch(found, &settings[k], config, err));
         } else if (common) {
-            RC_TRY(read_common(&settings[k], net, &backbone, &multiplier, &zero_init, err));
+            RC_TRY(read_common(&settings[k], net, &backbone, err));
         } else {
             return unknown(system, settings[k].name, err);
         }
@@ -367,8 +371,8 @@ rc_system_build(const rc_system *system, const rc_setting *settings, int n, rc_g
     if (!net->classes) {
         return rc_fail(err, RC_TYPE, "num_classes: missing");
     }
-    RC_TRY(rc_backbone_find(backbone, multiplier, &net->backbone, err));
-    net->backbone.zero_init = zero_init;
+    RC_TRY(rc_backbone_find(backbone.name, backbone.multiplier, &net->backbone, err));
+    net->backbone.zero_init = backbone.zero_init;
     system->build(g, net, config);
     rc_graph_order_states(g, "backbone.");
     if (g->status != RC_OK && err) {

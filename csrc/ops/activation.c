@@ -71,13 +71,6 @@ infer(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *er
     return RC_OK;
 }
 
-static uint32_t
-reads(const rc_attrs *a, int n_in, const rc_shape *xs, uint32_t wants, bool training)
-{
-    (void)a, (void)n_in, (void)xs, (void)wants, (void)training;
-    return RC_READS_Y;
-}
-
 const rc_op rc_op_activation = {
     .name = "activation",
     .min_in = 1,
@@ -86,7 +79,7 @@ const rc_op rc_op_activation = {
     .in_place = true,
     .bwd_in_place = true,
     .infer = infer,
-    .reads = reads,
+    .reads = rc_reads_result,
     .forward = RC_BOTH(activation_forward),
     .backward = RC_BOTH(activation_backward),
 };

@@ -61,13 +61,6 @@ infer(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *er
     return RC_OK;
 }
 
-static uint32_t
-reads(const rc_attrs *a, int n_in, const rc_shape *xs, uint32_t wants, bool training)
-{
-    (void)a, (void)n_in, (void)xs, (void)wants, (void)training;
-    return RC_READS(0) | RC_READS(1);
-}
-
 const rc_op rc_op_circle_logits = {
     .name = "circle_logits",
     .min_in = 2,
@@ -76,7 +69,7 @@ const rc_op rc_op_circle_logits = {
     .in_place = true,
     .bwd_in_place = true,
     .infer = infer,
-    .reads = reads,
+    .reads = rc_reads_both,
     .forward = RC_BOTH(circle_logits_forward),
     .backward = RC_BOTH(circle_logits_backward),
 };

@@ -272,13 +272,6 @@ infer(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *er
     return RC_OK;
 }
 
-static uint32_t
-reads(const rc_attrs *a, int n_in, const rc_shape *xs, uint32_t wants, bool training)
-{
-    (void)a, (void)n_in, (void)xs, (void)training;
-    return (wants & RC_READS(0) ? RC_READS(1) : 0) | (wants & RC_READS(1) ? RC_READS(0) : 0);
-}
-
 static int64_t
 tmp_size(const rc_attrs *a, const rc_shape *xs, const rc_shape *y, size_t real_size,
          bool backward, int threads)
@@ -306,7 +299,7 @@ const rc_op rc_op_conv2d = {
     .max_in = 4,
     .no_grad = RC_READS(3), /* a residual is set by fusion in evaluation plans only */
     .infer = infer,
-    .reads = reads,
+    .reads = rc_reads_other,
     .tmp_size = tmp_size,
     .macs = macs,
     .forward = RC_BOTH(conv2d_forward),

@@ -134,13 +134,6 @@ infer(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *er
     return RC_OK;
 }
 
-static uint32_t
-reads(const rc_attrs *a, int n_in, const rc_shape *xs, uint32_t wants, bool training)
-{
-    (void)a, (void)n_in, (void)xs, (void)training;
-    return (wants & RC_READS(0) ? RC_READS(1) : 0) | (wants & RC_READS(1) ? RC_READS(0) : 0);
-}
-
 static double
 macs(const rc_attrs *a, const rc_shape *xs, const rc_shape *y, bool literal)
 {
@@ -153,7 +146,7 @@ const rc_op rc_op_involution = {
     .min_in = 2,
     .max_in = 2,
     .infer = infer,
-    .reads = reads,
+    .reads = rc_reads_other,
     .macs = macs,
     .forward = RC_BOTH(involution_forward),
     .backward = RC_BOTH(involution_backward),

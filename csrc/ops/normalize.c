@@ -66,13 +66,6 @@ infer(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *er
     return RC_OK;
 }
 
-static uint32_t
-reads(const rc_attrs *a, int n_in, const rc_shape *xs, uint32_t wants, bool training)
-{
-    (void)a, (void)n_in, (void)xs, (void)wants, (void)training;
-    return RC_READS(0);
-}
-
 const rc_op rc_op_normalize = {
     .name = "normalize",
     .min_in = 1,
@@ -80,7 +73,7 @@ const rc_op rc_op_normalize = {
     .in_place = true,
     .bwd_in_place = true,
     .infer = infer,
-    .reads = reads,
+    .reads = rc_reads_first,
     .forward = RC_BOTH(normalize_forward),
     .backward = RC_BOTH(normalize_backward),
 };

@@ -175,13 +175,6 @@ infer(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *er
     return RC_OK;
 }
 
-static uint32_t
-reads(const rc_attrs *a, int n_in, const rc_shape *xs, uint32_t wants, bool training)
-{
-    (void)a, (void)n_in, (void)xs, (void)wants, (void)training;
-    return 0;
-}
-
 static int64_t
 tmp_size(const rc_attrs *a, const rc_shape *xs, const rc_shape *y, size_t real_size,
          bool backward, int threads)
@@ -198,7 +191,7 @@ const rc_op rc_op_planes = {
     .y_is_int = true,
     .no_grad = RC_READS(0),
     .infer = infer,
-    .reads = reads,
+    .reads = rc_reads_nothing,
     .tmp_size = tmp_size,
     .forward = RC_BOTH(planes_forward),
 };

@@ -53,19 +53,12 @@ infer(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *er
     return RC_OK;
 }
 
-static uint32_t
-reads(const rc_attrs *a, int n_in, const rc_shape *xs, uint32_t wants, bool training)
-{
-    (void)a, (void)n_in, (void)xs, (void)training;
-    return (wants & RC_READS(0) ? RC_READS(1) : 0) | (wants & RC_READS(1) ? RC_READS(0) : 0);
-}
-
 const rc_op rc_op_scale_add = {
     .name = "scale_add",
     .min_in = 3,
     .max_in = 3,
     .infer = infer,
-    .reads = reads,
+    .reads = rc_reads_other,
     .forward = RC_BOTH(scale_add_forward),
     .backward = RC_BOTH(scale_add_backward),
 };

@@ -167,13 +167,6 @@ infer(const rc_attrs *a, int n_in, const rc_shape *xs, rc_shape *y, rc_error *er
     return RC_OK;
 }
 
-static uint32_t
-reads(const rc_attrs *a, int n_in, const rc_shape *xs, uint32_t wants, bool training)
-{
-    (void)a, (void)n_in, (void)xs, (void)wants, (void)training;
-    return RC_READS(0);
-}
-
 static int64_t
 ws_size(const rc_attrs *a, const rc_shape *xs, const rc_shape *y, size_t real_size)
 {
@@ -195,7 +188,7 @@ const rc_op rc_op_triplet = {
     .max_in = 2,
     .no_grad = RC_READS(1),
     .infer = infer,
-    .reads = reads,
+    .reads = rc_reads_first,
     .ws_size = ws_size,
     .tmp_size = tmp_size,
     .forward = RC_BOTH(triplet_forward),

@@ -2,6 +2,15 @@
 #define RC_PY_IMPORTS_NUMPY
 #include "py/py.h"
 
+int
+rc_py_add_type(PyObject *module, PyTypeObject **type, PyType_Spec *spec)
+{
+    if (!*type) {
+        *type = (PyTypeObject *)PyType_FromSpec(spec); /* owned by the process */
+    }
+    return *type ? PyModule_AddType(module, *type) : -1;
+}
+
 static int
 exec_module(PyObject *module)
 {

@@ -39,6 +39,10 @@
 RC_PY_PARTS(RC_PY_DECLARE)
 #undef RC_PY_DECLARE
 
+/* Add a type to the module under the last part of its name; *type: made at the first call, kept
+ * by the process. */
+int rc_py_add_type(PyObject *module, PyTypeObject **type, PyType_Spec *spec);
+
 /* ---- errors.c: the one place where a status becomes an exception ------------------------ */
 int rc_py_add_errors(PyObject *module);
 /* Raise what `status` and `err` say (an exception already set by a callback stays). NULL. */

@@ -339,11 +339,5 @@ static PyType_Spec spec = {
 int
 rc_py_add_device_array(PyObject *module)
 {
-    if (!array_type) {
-        array_type = (PyTypeObject *)PyType_FromSpec(&spec);
-        if (!array_type) {
-            return -1;
-        }
-    }
-    return PyModule_AddObjectRef(module, "DeviceArray", (PyObject *)array_type);
+    return rc_py_add_type(module, &array_type, &spec);
 }

@@ -319,11 +319,5 @@ static PyType_Spec spec = {
 int
 rc_py_add_ema(PyObject *module)
 {
-    if (!ema_type) {
-        ema_type = (PyTypeObject *)PyType_FromSpec(&spec);
-        if (!ema_type) {
-            return -1;
-        }
-    }
-    return PyModule_AddObjectRef(module, "EMA", (PyObject *)ema_type);
+    return rc_py_add_type(module, &ema_type, &spec);
 }

@@ -478,11 +478,5 @@ static PyType_Spec spec = {
 int
 rc_py_add_graph(PyObject *module)
 {
-    if (!builder_type) {
-        builder_type = (PyTypeObject *)PyType_FromSpec(&spec);
-        if (!builder_type) {
-            return -1;
-        }
-    }
-    return PyModule_AddObjectRef(module, "GraphBuilder", (PyObject *)builder_type);
+    return rc_py_add_type(module, &builder_type, &spec);
 }

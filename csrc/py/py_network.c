@@ -583,14 +583,8 @@ static PyMethodDef functions[] = {
 int
 rc_py_add_network(PyObject *module)
 {
-    if (!network_type) {
-        network_type = (PyTypeObject *)PyType_FromSpec(&spec);
-        if (!network_type) {
-            return -1;
-        }
-    }
     if (PyModule_AddFunctions(module, functions) < 0) {
         return -1;
     }
-    return PyModule_AddObjectRef(module, "Network", (PyObject *)network_type);
+    return rc_py_add_type(module, &network_type, &spec);
 }

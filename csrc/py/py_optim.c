@@ -353,11 +353,5 @@ static PyType_Spec spec = {
 int
 rc_py_add_optim(PyObject *module)
 {
-    if (!optimizer_type) {
-        optimizer_type = (PyTypeObject *)PyType_FromSpec(&spec);
-        if (!optimizer_type) {
-            return -1;
-        }
-    }
-    return PyModule_AddObjectRef(module, "Optimizer", (PyObject *)optimizer_type);
+    return rc_py_add_type(module, &optimizer_type, &spec);
 }
