@@ -85,7 +85,7 @@ def _validation(text):
 def _network_options(parser, default_system):
     group = parser.add_argument_group("network")
     group.add_argument("--system", metavar="NAME", default=default_system,
-                       help="mbgn or baseline")
+                       help="baseline, mbgn, hamr, mgaf, fsac or mfa")
     group.add_argument("--height", type=_positive, metavar="ROWS", help="of its input")
     group.add_argument("--width", type=_positive, metavar="COLUMNS", help="of its input")
     group.add_argument("--backbone", metavar="NAME", help="resnet18, resnet50, resnet50_ibn_a …")

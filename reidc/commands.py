@@ -4,6 +4,7 @@
 Each takes argparse's namespace and may raise UsageError for what was typed wrongly; results go to
 stdout, what happens meanwhile to stderr.
 """
+import inspect
 import json
 import os
 import sys
@@ -119,8 +120,15 @@ def network_settings(arguments):
 
 
 def _build(system, classes, settings, **more):
-    from reidc.networks import build_model
+    from reidc.networks import SYSTEMS, build_model
+    from reidc.recipe import nearest
 
+    known = list(inspect.signature(SYSTEMS[system.lower()]).parameters)[1:] \
+        if system.lower() in SYSTEMS else settings
+    for key in settings:
+        if key not in known:
+            raise UsageError(f"--option: {system} has no {key!r}; did you mean "
+                             f"{nearest(key, known)!r}?")
     try:
         return build_model(system, classes, **settings, **more)
     except (ArgumentError, ArgumentTypeError, TypeError) as error:
@@ -171,6 +179,13 @@ def _has_test(data):
 # ---- eval, embed -----------------------------------------------------------------------------
 
 
+def _check_folder(flag, file):
+    """Before the work, not after it: the folder that a result goes to."""
+    folder = os.path.dirname(os.path.abspath(file))
+    if not os.path.isdir(folder):
+        raise FileMissingError(f"{flag}: no such folder: {folder}")
+
+
 CALIBRATION = 256  # pictures that ranges are taken from
 
 
@@ -205,6 +220,8 @@ def eval(arguments):  # the command's name
         kept = {**_run_settings(os.path.dirname(path)).get("data", {}), **kept}
     if "spec" not in kept:
         raise UsageError("eval: --data is missing (`reidc eval --help` says what it takes)")
+    target = arguments.json or os.path.splitext(path)[0] + ".eval.json"
+    _check_folder("--json", target)
     m = opened(arguments)
     data = open_data(kept)
     print(f"{data}\n{m}", flush=True)
@@ -219,7 +236,6 @@ def eval(arguments):  # the command's name
             print(f"95 % interval of {metric}: {100 * low:.2f} to {100 * high:.2f} %")
     if result.skipped:
         _note(f"{len(result.skipped)} queries have no match in the gallery and do not count")
-    target = arguments.json or os.path.splitext(path)[0] + ".eval.json"
     result.provenance["checkpoint"] = os.path.abspath(path)
     result.save(target)
     print(f"written: {target}")
@@ -271,9 +287,7 @@ def embed(arguments):
 
     if not arguments.output.lower().endswith(".npz"):
         raise UsageError(f"-o: expected a .npz file, got {arguments.output}")
-    folder = os.path.dirname(os.path.abspath(arguments.output))
-    if not os.path.isdir(folder):
-        raise FileMissingError(f"-o: no such folder: {folder}")
+    _check_folder("-o", arguments.output)
     pictures = Pictures(listed(arguments.images))
     m = opened(arguments)
     with counter("embed") as progress:
@@ -292,9 +306,9 @@ def export(arguments):
     """`reidc export`."""
     from reidc.networks import load
 
-    folder = os.path.dirname(os.path.abspath(arguments.output))
-    if not os.path.isdir(folder):
-        raise FileMissingError(f"-o: no such folder: {folder}")
+    if not arguments.output.lower().endswith(".onnx"):
+        raise UsageError(f"-o: expected a .onnx file, got {arguments.output}")
+    _check_folder("-o", arguments.output)
     m = load(checkpoint_of(arguments.checkpoint), threads=arguments.threads)
     report = m.export_onnx(arguments.output, flip=arguments.flip, normalize=arguments.normalize,
                            batch=arguments.batch, input=arguments.input, fold=arguments.fold,

@@ -175,6 +175,8 @@ class Recipe(dict):
         kind = settings["kind"]
         if "lr" not in settings:
             raise ArgumentError("optimizer.lr: missing")
+        if not is_number(settings["lr"]):
+            raise ArgumentTypeError(f"optimizer.lr: expected a number, got {settings['lr']!r}")
         wrong = [key for key in settings if kind != "sgd" and key in KINDS["sgd"]]
         if wrong:  # Adam's keys with SGD are what is left of a recipe whose kind was changed
             raise ArgumentError(f"optimizer.{wrong[0]}: does not go with kind {kind!r}")

@@ -8,7 +8,10 @@ from math import cos, isfinite, pi
 
 
 def _number(name, value, least=None, above=None):
-    value = float(value)
+    try:
+        value = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {value!r}") from None
     if not isfinite(value) or (least is not None and value < least) or (
             above is not None and value <= above):
         bound = f" >= {least}" if least is not None else f" > {above}" if above is not None else ""

@@ -10,7 +10,7 @@ import os
 import numpy as np
 
 from reidc._core import ArgumentError, ArgumentTypeError, SynthSet, config
-from reidc.splits import as_array
+from reidc.splits import Labelled, as_array
 
 SIZES = {"small": (240, 120), "tiny": (32, 32), "market": (751, 750)}
 LEVELS = {"easy": (0.35, 0.3), "normal": (0.7, 0.5), "hard": (1.0, 0.8)}
@@ -83,9 +83,11 @@ class Images:
         return f"<{len(self)} drawn images, uint8 {self.shape[1]} x {self.shape[2]} x 3>"
 
 
-class Split:
+class Split(Labelled):
     """`train`, `query` or `gallery`: `pids`, `camids` (int64, n), `rows` (int64, n x 3:
     identity, camera, index) and `images` (see Images). pid 0 is a distractor, -1 junk."""
+
+    images = None
 
     def __init__(self, core, name, number, size):
         self._core, self.name = core, name
@@ -96,11 +98,6 @@ class Split:
 
     def __len__(self):
         return len(self.rows)
-
-    @property
-    def num_classes(self):
-        """Distinct identities: what a network that trains on this split needs."""
-        return len(np.unique(self.pids))
 
     def batch(self, indices, threads=None):
         """Images of `indices` (integers, n): uint8 n x H x W x 3; threads None: all."""

@@ -22,7 +22,7 @@ SETTINGS = {  # what a run is started with and goes on with: flag, where argpars
     "--system": "system", "--recipe": "recipe", "--set": "settings", "--seed": "seed",
     "--seeds": "seeds", "--validation": "hold_out", "--pretrained": "pretrained",
     "--option": "option", "--height": "height", "--width": "width", "--backbone": "backbone",
-    "--width-multiplier": "width_multiplier",
+    "--width-multiplier": "width_multiplier", "--precision": "precision",
 }
 
 

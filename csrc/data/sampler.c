@@ -237,8 +237,8 @@ rc_sampler_epoch(const rc_sampler *s, uint64_t seed, int64_t epoch, int64_t **or
     int64_t most = s->n + b.count * s->images; /* PK uses each image once, or K of few */
     int64_t needed = s->kind == RC_SAMPLER_ONCE ? (s->identities > 1 ? 2 : 1) : s->identities;
     if (b.count < needed) {
-        status = rc_fail(err, RC_ARGUMENT, "identities=%lld: the split has only %lld",
-                         (long long)s->identities, (long long)b.count);
+        status = rc_fail(err, RC_ARGUMENT, "identities: expected at most %lld, the split's, got "
+                         "%lld", (long long)b.count, (long long)s->identities);
     }
     if (status == RC_OK) {
         *order = rc_alloc(most, sizeof **order);

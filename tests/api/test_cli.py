@@ -61,8 +61,13 @@ def test_module_and_version():
                               "sampler=pkk"]),
     ("--system: expected one of .*mbgn", ["train", "--out", "x", "--data",
                                                   "synthetic:tiny", "--system", "mgn"]),
-    ("unknown keyword 'atention'|atention", ["info", "--system", "mbgn", "--option",
-                                             "atention=cbam"]),
+    ("mbgn has no 'atention'; did you mean 'attention'", ["info", "--system", "mbgn", "--option",
+                                                          "atention=cbam"]),
+    ("optimizer.lr: expected a number, got 'high'", ["train", "--out", "x", "--data",
+                                                     "synthetic:tiny", "--set",
+                                                     "optimizer.lr=high"]),
+    ("gamma: expected a number, got 'x'", ["train", "--out", "x", "--data", "synthetic:tiny",
+                                           "--recipe", "mgaf-duke", "--set", "schedule.gamma=x"]),
     ("attention: expected", ["info", "--system", "mbgn", "--option", "attention=cbm"]),
     ("height, width: expected", ["info", "--system", "mbgn", "--height", "100"]),
     ("name a checkpoint or --system|Name a checkpoint", ["info", "--plan", "4"]),
@@ -99,10 +104,13 @@ def test_missing_things_are_1(capsys, tmp_path, trained, folder):
         ("has none|it has none", ["eval", tmp_path]),
         ("lost: no such file or folder", ["embed", trained, lost, "-o", tmp_path / "a.npz"]),
         ("no such folder", ["embed", trained, folder, "-o", lost / "a.npz"]),
+        ("--json: no such folder", ["eval", trained, "--json", lost / "a.json"]),
+        ("-o: no such folder", ["export", trained, "-o", lost / "a.onnx"]),
         ("no checkpoint", ["train", "--out", tmp_path / "none", "--resume"]),
     ]:
         fails(capsys, 1, words, *arguments)
     assert not (tmp_path / "r").exists()
+    fails(capsys, 2, "-o: expected a .onnx file", "export", trained, "-o", tmp_path / "a.txt")
 
 
 def test_foreign_weights_are_1(capsys, tmp_path, folder):
@@ -226,6 +234,8 @@ def test_a_run_is_not_overwritten_and_goes_on(capsys, tmp_path, folder):
     fails(capsys, 1, "holds a run already: go on with --resume", *start)
     fails(capsys, 2, "leave out --recipe, --seed", "train", "--out", place, "--resume", "--seed",
           1, "--recipe", "mbgn-small")
+    fails(capsys, 2, "leave out --precision", "train", "--out", place, "--resume", "--precision",
+          "bfloat16")
     status, out, _ = run(capsys, "train", "--out", place, "--resume", "--epochs", 2)
     assert status == 0 and "mAP" in out
     straight = tmp_path / "straight"
@@ -233,6 +243,17 @@ def test_a_run_is_not_overwritten_and_goes_on(capsys, tmp_path, folder):
     assert run(capsys, *start)[0] == 0
     one, two = (reidc.load(p / "last.safetensors").state_dict() for p in (place, straight))
     assert all(np.array_equal(two[k], v) for k, v in one.items())
+
+
+def test_a_run_goes_on_in_its_own_precision(capsys, tmp_path, folder):
+    place = tmp_path / "run"
+    start = ["train", "--data", folder, "--out", place, "--epochs", 1, "--no-test", *SMALL]
+    assert run(capsys, *start, "--precision", "bfloat16")[0] == 0
+    before = reidc.load(place / "last.safetensors")
+    status, out, _ = run(capsys, "train", "--out", place, "--resume", "--epochs", 2, "--no-test")
+    after = reidc.load(place / "last.safetensors")
+    assert status == 0 and "bfloat16" in out
+    assert before.precision == after.precision == "bfloat16" and after.step == 2 * before.step
 
 
 def test_table_with_its_own_words(capsys, tmp_path, folder):

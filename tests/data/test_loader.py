@@ -193,7 +193,8 @@ def test_memory_limit_gives_the_same_pictures():
 
 
 @pytest.mark.parametrize("change, error, word", [
-    (dict(identities=11), ValueError, "only 10"), (dict(identities=0), ValueError, "identities"),
+    (dict(identities=11), ValueError, "at most 10.*got 11"),
+    (dict(identities=0), ValueError, "identities"),
     (dict(images=2.0), TypeError, "images"), (dict(seed=-1), ValueError, "seed"),
     (dict(augment=dict(mirror=1)), TypeError, "augment"), (dict(workers=0), ValueError, "workers"),
     (dict(once=True, balanced=True), ValueError, "once"), (dict(shuffle=1), TypeError, "shuffle")])

@@ -176,6 +176,9 @@ def test_what_is_refused(data, tmp_path):
         trainer(data, tmp_path, other).fit(resume=True)
     with pytest.raises(ValueError, match="seed = 5, got 6"):
         trainer(data, tmp_path, seed=6).fit(resume=True)
+    half = reidc.load(t.checkpoint, precision="bfloat16")
+    with pytest.raises(ValueError, match="precision = float32, got bfloat16"):
+        Trainer(half, data, RECIPE, tmp_path, log=lambda line: None).fit(resume=True)
 
 
 @pytest.mark.parametrize("change, words", [
