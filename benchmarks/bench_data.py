@@ -133,7 +133,7 @@ def trainer(name, steps, folder):
     people = max(recipe["identities"], steps * batch // 17)  # 17 to 18 pictures of each
     rows = np.flatnonzero(drawn.labels < people)
     data = reidc.datasets.Arrays(drawn.images[rows], drawn.pids[rows])
-    m = reidc.networks.SYSTEMS[recipe["system"]](data.num_classes, **recipe["options"])
+    m = reidc.build_model(recipe["system"], data.num_classes, **recipe["options"])
     return reidc.Trainer(m, data, recipe, folder, log=lambda line: None)
 
 

@@ -518,7 +518,9 @@ class FeatureExtractor:
                                      pretrained=model_path or None)
 
     def __call__(self, images):
-        """images: a path, an array (N×H×W×3 or H×W×3 uint8), or a list of either."""
+        """images: a path, an array (N×H×W×3 or H×W×3 uint8), or a list of either, of any sizes,
+        which becomes one batch: `extractor([frame[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes])`
+        are the people in a frame's boxes."""
         import os
 
         import numpy
@@ -533,14 +535,11 @@ class FeatureExtractor:
                                               f"{type(image).__name__}")
         pictures = [image if isinstance(image, numpy.ndarray) else _picture(image)
                     for image in images]
-        features = numpy.empty((len(pictures), self.model.dimension), numpy.float32)
-        by_shape = {}
-        for i, picture in enumerate(pictures):
-            by_shape.setdefault((picture.shape, picture.dtype.str), []).append(i)
-        for places in by_shape.values():
-            batch = numpy.stack([pictures[i] for i in places])
-            features[places] = self.model.embed(batch, normalize=False)
-        return features
+        if not pictures:
+            return numpy.empty((0, self.model.dimension), numpy.float32)
+        batch = _core._images_to_input(pictures, self.model.height, self.model.width, nchw=True,
+                                       threads=self.model.threads)
+        return self.model.embed(batch, normalize=False)
 
 
 def _picture(path):

@@ -14,7 +14,7 @@ import time
 from contextlib import nullcontext
 
 from reidc import recipes
-from reidc._core import ArgumentError, FileError, FileMissingError
+from reidc._core import ArgumentError, ArgumentTypeError, FileError, FileMissingError
 from reidc._files import write_atomic
 from reidc.augment import Augment
 from reidc.evaluation import evaluate
@@ -61,6 +61,9 @@ class Trainer:
 
     def __init__(self, m, dataset, recipe, run_dir, *, validation=None, log=None):
         self.model, self.recipe = m, recipes.get(recipe)
+        if not hasattr(dataset, "train"):
+            raise ArgumentTypeError(f"dataset: expected one with .train, got "
+                                    f"{type(dataset).__name__}")
         given = hasattr(validation, "query") and hasattr(validation, "gallery")
         if validation is not None and not given:
             self.recipe["validation"] = validation

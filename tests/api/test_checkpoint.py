@@ -174,6 +174,13 @@ def test_feature_extractor(trained, tmp_path):
     mixed = extractor([batch(1, 50)[0], x[1], files[2]])
     assert np.allclose(mixed[1:], expected[1:], rtol=1e-3, atol=1e-4)
     assert extractor([]).shape == (0, trained.dimension)
+    frame = np.random.default_rng(3).integers(0, 256, (90, 200, 3), dtype=np.uint8)
+    boxes = [(3, 5, 40, 80), (100, 0, 200, 90), (60, 7, 61, 9), (3, 5, 40, 80)]  # one batch
+    people = extractor([frame[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes])
+    assert np.array_equal(people[0], people[3]) and not np.allclose(people[0], people[1])
+    for (x0, y0, x1, y1), row in zip(boxes, people):
+        one = trained.embed(frame[None, y0:y1, x0:x1].copy(), normalize=False)[0]
+        assert np.linalg.norm(row - one) <= 1e-4 * np.linalg.norm(one)
     for call, kind, words in (
             (lambda: extractor("none.png"), FileNotFoundError, "none.png"),
             (lambda: extractor([str(path)]), OSError, "m.safetensors"),
@@ -185,6 +192,8 @@ def test_feature_extractor(trained, tmp_path):
             (lambda: reidc.FeatureExtractor("mbgn", path, (1, 2, 3)), ValueError, "image_size"),
             (lambda: extractor([1]), TypeError, "images.*int"),
             (lambda: extractor(None), TypeError, "images.*NoneType"),
+            (lambda: extractor([frame, frame / 255]), TypeError, r"images\[1\].*float64"),
+            (lambda: extractor([frame[:, 7:7]]), ValueError, "image 0 is 90 x 0"),
             (lambda: trained.save(tmp_path / "no" / "m.npz"), FileNotFoundError,
              "m.npz.*no folder"),
             (lambda: trained.save(tmp_path / "no" / "m.safetensors"), OSError, "m.safetensors"),
