@@ -41,7 +41,9 @@ class Loader:
         drawn as long as `identities` of them have unused images.
     balanced: each identity once, its images from different cameras where there are any.
     workers: threads that prepare batches; prefetch: batches prepared ahead.
-    memory: bytes of decoded pictures to keep in memory, for splits that do not keep their own.
+    memory: bytes of pictures that the loader keeps in memory: of splits that do not keep their own,
+        and those that are larger than the network's input, which are resized once for all epochs
+        (unless the augmentation crops from another size or jitters colours before).
 
     An epoch that has been read to its end is followed by the next one: `epoch` and `batch` say
     what comes next, `set_epoch` moves there. A loop that was left early goes on with the batch
@@ -71,9 +73,9 @@ class Loader:
         camids = getattr(split, "camids", None)
         self._camids = None if camids is None else np.asarray(camids, np.int64)
         self._kind = ONCE if once else BALANCED if balanced else PK
-        self._store = None
-        if not getattr(split, "keeps", False):
-            self._store = ImageStore(lambda i: split.batch([i], threads=1)[0], len(split), memory)
+        self._memory, self._store, self._seen = memory, None, {}
+        rule = self.augment._core()
+        self._may_resize = not (rule["scale_crop"] or rule["jitter"] and rule["jitter_first"])
         self._order = None, None
         self.epoch = self.batch = 0
         self._indices()  # what cannot work is refused now
@@ -114,13 +116,31 @@ class Loader:
         size = self.identities * self.images
         return self._indices()[batch * size:(batch + 1) * size]
 
+    def _read(self, indices):
+        if isinstance(self.split, Split):  # a list will do: saves a copy
+            return self.split.pictures(indices, threads=1)
+        return self.split.batch(indices, threads=1)
+
+    def _whole(self, index):
+        return self._seen.pop(index) if index in self._seen else self._read([index])[0]
+
+    def _fitted(self, index):
+        a = self.augment
+        return _core._image_resize(self._whole(index), a.height, a.width, a.interpolation)
+
+    def _open(self, index):
+        """Decide by a picture of the split what is kept here: False: nothing."""
+        picture = self._read([index])[0]
+        self._seen = {index: picture}
+        rows, columns = picture.shape[:2]
+        if self._may_resize and rows * columns > self.augment.height * self.augment.width:
+            return ImageStore(self._fitted, len(self.split), self._memory)
+        if getattr(self.split, "keeps", False):
+            return False
+        return ImageStore(self._whole, len(self.split), self._memory)
+
     def _make(self, epoch, first, indices):
-        if self._store is not None:
-            pictures = self._store.get(indices.tolist(), 1)
-        elif isinstance(self.split, Split):  # a list will do: saves a copy
-            pictures = self.split.pictures(indices, threads=1)
-        else:
-            pictures = self.split.batch(indices, threads=1)
+        pictures = self._store.get(indices.tolist(), 1) if self._store else self._read(indices)
         return (self.augment(pictures, seed=self.seed, epoch=epoch, first=first),
                 self.labels[indices])
 
@@ -135,6 +155,8 @@ class Loader:
         pool = ThreadPoolExecutor(self.workers, "reidc-loader")
         start = self.batch
         try:
+            if self._store is None:
+                self._store = pool.submit(self._open, int(parts[0][0])).result()
             for b in range(start, count):
                 while len(jobs) <= self.prefetch and b + len(jobs) < count:
                     ahead = b + len(jobs)

@@ -164,7 +164,8 @@ class Network(_core.Network):
         except _core.Error:
             return f"<reidc {type(self).__name__}: without a model>"
         return (f"<reidc {system}: 3×{self.height}×{self.width} to {self.dimension}, "
-                f"{self.num_classes} classes, {self.num_parameters:,} parameters>")
+                f"{self.num_classes} classes, {self.num_parameters:,} parameters"
+                f"{'' if self.precision == 'float32' else ', ' + self.precision}>")
 
 
 class Baseline(Network):

@@ -1,10 +1,13 @@
 """With REIDC_REQUIRE_TWIN=1 (CI) comparisons with PyTorch and ONNX runtimes may not be skipped."""
 import os
+import signal
 
 import pytest
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for `make test &`; tests send it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("REIDC_REQUIRE_TWIN") == "1":
         try:
             import onnx, onnxruntime, openvino, torch  # noqa: E401, F401

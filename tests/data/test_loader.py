@@ -123,6 +123,28 @@ def test_every_picture_is_asked_for_once_and_beside_the_caller():
     assert threading.current_thread().name not in split.threads
 
 
+@pytest.mark.parametrize("keeps", [False, True])
+@pytest.mark.parametrize("change, fits", [
+    (dict(), True), (dict(interpolation="bicubic", pad=3), True), (dict(height=96), False),
+    (dict(jitter="fast-reid"), True), (dict(jitter="hamr"), False), (dict(scale_crop=0.5), False)])
+def test_pictures_that_shrink_are_resized_once_to_the_same_bits(keeps, change, fits):
+    split, augment = Counting(size=(41, 26)), reidc.Augment(**{"height": 32, "width": 16, **change})
+    split.keeps = keeps
+    load = loader(split, seed=4, augment=augment)
+    for epoch in range(2):
+        for b, (images, _) in enumerate(list(load)):
+            load.set_epoch(epoch)
+            part = load.indices(b)
+            want = augment(split._images[part], seed=4, epoch=epoch, first=12 * b)
+            assert np.array_equal(images, want)
+        load.set_epoch(epoch + 1)
+    asked_once = len(split.asked) == len(set(split.asked))
+    assert asked_once == (fits or not keeps)
+    if load._store:
+        kept = {image.shape for image in load._store._kept if image is not None}
+        assert kept == {(32, 16, 3) if fits else (41, 26, 3)}
+
+
 def test_batches_are_prepared_ahead_but_not_without_bound():
     split = Counting(classes=40)
     load = loader(split, prefetch=2)
