@@ -227,8 +227,8 @@ def _refuse_settings(arguments):
     given = [flag for flag, name in SETTINGS.items() if getattr(arguments, name) not in (None, [])]
     if given:
         raise UsageError(f"--resume goes on with the run's own settings; leave out "
-                         f"{', '.join(given)} (--epochs, --device, --threads and --data may be "
-                         "given)")
+                         f"{', '.join(given)} (--epochs, --device, --threads, --memory and --data "
+                         "may be given)")
 
 
 def _resumed(arguments, checkpoint):
@@ -244,5 +244,6 @@ def _resumed(arguments, checkpoint):
         _run_settings(arguments.out).get("data")
     if not kept:
         raise UsageError(f"--resume: {arguments.out} has no {RUN_FILE}; say --data")
-    m = load(checkpoint, device=arguments.device, threads=arguments.threads)
+    m = load(checkpoint, device=arguments.device, threads=arguments.threads,
+             memory=arguments.memory)
     return m, *_held_out(open_data(kept), recipe), recipe

@@ -145,7 +145,7 @@ class Trainer:
                                     f"got {now.get(key)}")
         own, theirs = self.model.config["settings"], json.loads(header["reidc.config"])["settings"]
         for key in sorted(set(own) | set(theirs)):  # the seed, too: dropout is drawn from it
-            if key != "threads" and own.get(key) != theirs.get(key):
+            if key not in ("threads", "memory") and own.get(key) != theirs.get(key):
                 raise ArgumentError(f"resume: the run's network has {key} = {theirs.get(key)}, got "
                                     f"{own.get(key)}")
         prefix = "optimizer/state/"

@@ -250,9 +250,10 @@ def test_a_run_goes_on_in_its_own_precision(capsys, tmp_path, folder):
     start = ["train", "--data", folder, "--out", place, "--epochs", 1, "--no-test", *SMALL]
     assert run(capsys, *start, "--precision", "bfloat16")[0] == 0
     before = reidc.load(place / "last.safetensors")
-    status, out, _ = run(capsys, "train", "--out", place, "--resume", "--epochs", 2, "--no-test")
+    status, out, _ = run(capsys, "train", "--out", place, "--resume", "--epochs", 2, "--no-test",
+                         "--memory", "low")  # which changes no bit
     after = reidc.load(place / "last.safetensors")
-    assert status == 0 and "bfloat16" in out
+    assert status == 0 and "bfloat16" in out and after.config["settings"]["memory"] == "low"
     assert before.precision == after.precision == "bfloat16" and after.step == 2 * before.step
 
 
