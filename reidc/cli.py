@@ -280,9 +280,11 @@ def _export(commands):
 
 def _info(commands):
     p = commands.add_parser(
-        "info", help="this machine, or a network layer by layer",
-        description="Without arguments: version, processor level, threads. With a checkpoint or "
-        "--system: a table by layer, and the plan with --plan.")
+        "info", help="this machine, a network layer by layer, or what is wrong with a data set",
+        epilog=DATA_HELP, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Without arguments: version, processor level, threads. With a checkpoint or\n"
+        "--system: a table by layer, and the plan with --plan. With --data: splits, identities,\n"
+        "cameras, what was noticed, and every picture is read once; status 1 if one cannot be.")
     p.add_argument("checkpoint", nargs="?", metavar="RUN_OR_CHECKPOINT")
     p.add_argument("--recipes", nargs="?", const="", metavar="NAME",
                    help="list the recipes, or show the whole of one")
@@ -291,6 +293,7 @@ def _info(commands):
     p.add_argument("--training", action="store_true", help="with --plan: of a training step")
     p.add_argument("--classes", type=_positive, default=751, metavar="N",
                    help="identities, with --system (default: 751)")
+    _data_options(p, False)
     _network_options(p, None)
     _device(p)
     _common(p)

@@ -331,6 +331,36 @@ def _bytes(count):
     return f"{count:.2f} GiB"
 
 
+def _info_data(kept):
+    """A data set, its notes, and whether every picture can be read."""
+    from reidc.progress import counter
+
+    if "spec" not in kept:
+        raise UsageError("info: --data is missing (`reidc info --help` says what it takes)")
+    data = open_data(kept)
+    print(data, flush=True)
+    splits = [split for split in (data.train, data.query, data.gallery)
+              if getattr(split, "paths", None) is not None]
+    total, done, damaged, sizes = sum(map(len, splits)), 0, {}, set()
+    with counter("read") as progress:
+        for split in splits:
+            for row, path in zip(split.rows, split.paths):
+                try:
+                    sizes.add(split.store.read(row).shape[:2])
+                except (FileError, FileMissingError) as error:
+                    damaged[path] = error
+                done += 1
+                progress(done, total)
+    if damaged:
+        for error in list(damaged.values())[:-1]:
+            _note(str(error))
+        raise list(damaged.values())[-1]
+    if sizes:
+        rows, columns = zip(*sizes)
+        print(f"{total} pictures read: {min(rows)} to {max(rows)} rows, {min(columns)} to "
+              f"{max(columns)} columns")
+
+
 def info(arguments):
     """`reidc info`."""
     import reidc
@@ -346,6 +376,11 @@ def info(arguments):
         except ArgumentError as error:
             raise UsageError(str(error)) from None
         return
+    kept = data_settings(arguments)
+    if kept:
+        _info_data(kept)
+        if not arguments.checkpoint and not arguments.system:
+            return
     settings = network_settings(arguments)
     memory = settings.pop("memory", None) if arguments.checkpoint else None
     if arguments.checkpoint and (arguments.system or settings):

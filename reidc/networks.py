@@ -320,9 +320,9 @@ class MGAF(Network):
 class FSAC(Network):
     """Fusion Self-Attention feature Clustering network; `spec/fsac.md`.
 
-    num_classes, width_multiplier, zero_init_residual, seed, precision, memory, threads: as Baseline's.
-    height, width: multiples
-    of 32; weights fit one size only, as the tables of positions depend on it.
+    num_classes, width_multiplier, zero_init_residual, seed, precision, memory, threads: as
+    Baseline's. height, width: multiples of 32; weights fit one size only, as the tables of
+    positions depend on it.
     backbone: as Baseline's; mhsa needs one with bottlenecks ('resnet50_ibn_a', 'resnet50' and
     deeper). pretrained: as Baseline's; weights with a plain bn1 are split between IN and BN. What
     mhsa replaces is passed over.

@@ -85,6 +85,10 @@ class ImageStore:
     def __len__(self):
         return len(self._kept)
 
+    def read(self, index):
+        """One picture, read anew and not kept."""
+        return self._read(index)
+
     def get(self, indices, threads=None):
         """A list of uint8 H x W x 3 arrays, read-only; missing ones are read in threads."""
         missing = sorted({i for i in indices if self._kept[i] is None})

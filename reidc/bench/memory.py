@@ -33,8 +33,8 @@ def compare(case, setting, peers):
     return rows
 
 
-HEADS = ("| system | batch | precision | memory | reidc | its forecast | PyTorch | share | asked |\n"
-         "|" + " --- |" * 9)
+HEADS = ("| system | batch | precision | memory | reidc | its forecast | PyTorch | share | asked "
+         "|\n|" + " --- |" * 9)
 
 
 def line(row):

@@ -3,6 +3,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +133,22 @@ def test_truncated_jpeg_is_1_and_leaves_nothing(capsys, tmp_path, folder, traine
     fails(capsys, 1, "0001_c1_broken.jpg", "embed", trained, folder / "query", broken, "-o",
           tmp_path / "out.npz")
     assert sorted(os.listdir(tmp_path)) == [broken.name]
+
+
+def test_info_reads_a_data_set(capsys, tmp_path, folder):
+    status, out, _ = run(capsys, "info", "--data", folder)
+    count = sum(len(list((folder / name).iterdir())) for name in ("query", "bounding_box_test",
+                                                                  "bounding_box_train"))
+    assert status == 0 and f"{count} pictures read: 96 to 96 rows, 32 to 32 columns" in out
+    shutil.copytree(folder, tmp_path / "copy")
+    source = sorted((tmp_path / "copy" / "query").iterdir())
+    for path in source[:2]:
+        path.write_bytes(path.read_bytes()[:300])
+    _, _, err = run(capsys, "info", "--data", tmp_path / "copy")
+    assert source[0].name in err
+    fails(capsys, 1, source[1].name, "info", "--data", tmp_path / "copy")
+    fails(capsys, 2, "info: --data is missing", "info", "--columns", "path=a")
+    assert "train=565" in run(capsys, "info", "--data", "synthetic:tiny")[1]
 
 
 def test_traceback_on_request(capsys, tmp_path):
