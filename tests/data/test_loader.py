@@ -145,6 +145,32 @@ def test_pictures_that_shrink_are_resized_once_to_the_same_bits(keeps, change, f
         assert kept == {(32, 16, 3) if fits else (41, 26, 3)}
 
 
+def test_a_batch_costs_little_beside_a_step_of_the_smallest_recipe():
+    """By processor time, which other work on the machine hardly changes: the loop then keeps 97 %
+    of the bare step. Without what is resized once it was 6 %, now it is below 1."""
+    recipe = reidc.recipes.get("baseline-small")
+    drawn = reidc.datasets.Synthetic("small").train
+    data = reidc.datasets.Arrays(drawn.images[:160], drawn.pids[:160])
+    m = reidc.build_model("baseline", data.num_classes, **recipe["options"])
+    optimizer = reidc.Adam(m, 1e-4)
+    load = reidc.Loader(data.train, recipe["identities"], recipe["images"], reidc.Augment(
+        height=m.height, width=m.width, **recipe["augment"]))
+    images, labels = next(iter(load))
+    indices = load.indices(0)
+    load._make(0, 0, indices)
+
+    def least(clock, call):
+        times = []
+        for _ in range(7):
+            start = clock()
+            call()
+            times.append(clock() - start)
+        return min(times)
+
+    step = least(time.process_time, lambda: m.train_step(images, labels, optimizer))
+    assert least(time.thread_time, lambda: load._make(0, 0, indices)) < 0.03 * step
+
+
 def test_batches_are_prepared_ahead_but_not_without_bound():
     split = Counting(classes=40)
     load = loader(split, prefetch=2)
