@@ -3,8 +3,8 @@
  *
  * A value x is stored as the byte q with x = step * (q - zero); zero is 0 for what is never
  * negative. Weights are signed bytes with a step for each output channel. Sums
- * are integers and every float operation has one order (no fused multiply-add), so the bits are
- * the same on every instruction set, for any number of threads. Letters as in cpu/cpu.h. */
+ * are integers and every float operation has one order and one rounding, so the bits are the same
+ * on every instruction set, for any number of threads. Letters as in cpu/cpu.h. */
 #ifndef RC_INT8_H
 #define RC_INT8_H
 
@@ -15,16 +15,17 @@ typedef struct rc_bytes {
     int32_t zero; /* 0 to 255 */
 } rc_bytes;
 
-/* What becomes of a sum: t = sum * scale[k] + bias[k] [+ residual * residual_scale]; t = act(t);
- * then t itself, or the byte nearest to t + zero. */
+/* What becomes of a sum: t = sum * scale[k] + bias[k] [+ residual * residual_scale], each product and
+ * its sum rounded once (a fused multiply-add); t = act(t), as if zero were 0; then t itself, or the
+ * byte nearest to it. */
 typedef struct rc_int8_epilogue {
-    const float *scale, *bias; /* (k) */
+    const float *scale, *bias; /* (k); y's zero is part of the bias */
     const uint8_t *residual;   /* like y, or NULL; its own zero is part of the bias */
     float residual_scale;
     rc_act act;                /* NONE, RELU or LEAKY_RELU */
     float slope;               /* of LEAKY_RELU */
     bool to_float;             /* y is float32; else bytes */
-    float zero;                /* of y's bytes */
+    float zero;                /* of y's bytes; 0 where y is float32 */
 } rc_int8_epilogue;
 
 /* NULL if the shape can run, else the reason in a few words. */

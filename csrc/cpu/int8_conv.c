@@ -1,9 +1,10 @@
 /* Convolution of bytes: rows of an implicit matrix in blocks, times panels of packed weights.
  *
  * Rows are read where they lie: 1x1 convolutions in the image itself, others in a copy of a block's
- * lines with the padding around them, where the bytes under a line of a window are one run. Only
- * where such a run is not a multiple of 64 bytes (three colours, narrow networks) the rows are
- * copied one by one. Blocks are cut by shape, and sums are exact, so nothing depends on the number
+ * lines with the padding around them, where the bytes under a line of a window are one run, rounded
+ * up to four (three colours: what lies beyond meets weights of 0). Only where that would read beyond
+ * the image, or where the kernel takes no run but of whole steps of 64 bytes, the rows are copied
+ * one by one. Blocks are cut by shape, and sums are exact, so nothing depends on the number
  * of threads. */
 #include "cpu/int8.h"
 
@@ -25,7 +26,7 @@ typedef struct form {
     rc_conv_shape s;              /* flat: one image of one column */
     bool flat, padded, gathered;
     bool upright;                 /* tiles are cut from columns of the image, lines are short */
-    int64_t row, steps;           /* bytes of a row, in whole steps */
+    int64_t run, steps;           /* bytes under a line of a window, in fours; a row, in steps */
     int64_t pitch, view_lines;    /* of a block's image with its padding */
     int64_t images, lines;        /* of a block; images > 1: whole ones */
     int64_t cuts, m_blocks;       /* blocks of an image, and in all */
@@ -64,20 +65,22 @@ cut_lines(form *f, int64_t lines) /* at most so many of a block, at least one */
     f->m_blocks = parts(s->n, f->images) * f->cuts;
 }
 
+/* whole_steps: as the kernel's (tile.h). */
 static form
-form_of(const rc_conv_shape *shape)
+form_of(const rc_conv_shape *shape, bool whole_steps)
 {
     form f = {.s = *shape};
     rc_conv_shape *s = &f.s;
-    f.flat = s->kh == 1 && s->kw == 1 && s->stride == 1 && !s->pad && s->c % STEP == 0;
+    int64_t unit = whole_steps ? STEP : 4;
+    f.flat = s->kh == 1 && s->kw == 1 && s->stride == 1 && !s->pad && s->c % unit == 0;
     if (f.flat) {
         s->oh = s->h = s->n * s->oh * s->ow;
         s->n = s->w = s->ow = 1;
     }
     f.padded = s->pad > 0;
-    f.gathered = s->kw * s->c % STEP != 0;
-    f.row = s->kh * s->kw * s->c;
-    f.steps = parts(f.row, STEP);
+    f.run = up(s->kw * s->c, 4);
+    f.gathered = f.run % unit != 0 || (f.run != s->kw * s->c && !f.padded);
+    f.steps = parts(s->kh * f.run, STEP);
     f.pitch = (s->w + 2 * s->pad) * s->c;
     f.panels = parts(s->k, PANEL);
 
@@ -121,15 +124,20 @@ rc_int8_conv_refuse(const rc_conv_shape *s)
 int64_t
 rc_int8_conv_packed_size(const rc_conv_shape *s)
 {
-    form f = form_of(s);
+    form f = form_of(s, false);
     return f.panels * f.steps * STEP_BYTES;
 }
 
 int64_t
 rc_int8_conv_scratch_size(const rc_conv_shape *s, int threads)
 {
-    form f = form_of(s);
-    return (f.shared ? f.m_blocks : threads) * f.block_bytes;
+    int64_t most = 0;
+    for (int whole = 0; whole < 2; whole++) {
+        form f = form_of(s, whole);
+        int64_t bytes = (f.shared ? f.m_blocks : threads) * f.block_bytes;
+        most = bytes > most ? bytes : most;
+    }
+    return most;
 }
 
 /* ---- packing ---------------------------------------------------------------------------- */
@@ -153,12 +161,13 @@ pack_panel(void *context, int64_t panel, int worker)
     memset(to, 0, (size_t)size);
     for (int64_t j = 0; j < lesser(PANEL, s->k - panel * PANEL); j++) {
         int64_t k = panel * PANEL + j;
-        const float *from = job->w + k * f->row;
+        const float *from = job->w + k * s->c * taps;
         int32_t sum = 0;
-        for (int64_t i = 0; i < f->row; i++) { /* tap by tap, all channels of one */
-            int64_t tap = i / s->c, channel = i % s->c;
-            float t = __builtin_rintf(from[channel * taps + tap] * job->factor[k]);
-            int8_t byte = (int8_t)(t < -127 ? -127 : t < 127 ? t : 127);
+        for (int64_t t = 0; t < s->c * taps; t++) { /* tap by tap, all channels of one */
+            int64_t tap = t / s->c, channel = t % s->c;
+            float near = __builtin_rintf(from[channel * taps + tap] * job->factor[k]);
+            int8_t byte = (int8_t)(near < -127 ? -127 : near < 127 ? near : 127);
+            int64_t i = tap / s->kw * f->run + tap % s->kw * s->c + channel; /* of the row */
             to[i / STEP * STEP_BYTES + j / 16 * (STEP_BYTES / 2) + i % STEP / 4 * 64 + j % 16 * 4
                + i % 4] = byte;
             sum += byte;
@@ -171,7 +180,7 @@ void
 rc_int8_conv_pack(const rc_conv_shape *s, const float *w, const float *factor, int8_t *packed,
                   int32_t *sums, int threads)
 {
-    form f = form_of(s);
+    form f = form_of(s, false);
     pack_job job = {&f, w, factor, packed, sums};
     rc_parallel(f.panels, threads, pack_panel, &job);
 }
@@ -187,6 +196,7 @@ typedef struct conv_job {
     const rc_int8_epilogue *e;
     void *y;
     uint8_t *scratch;
+    int threads;
 } conv_job;
 
 typedef struct block {
@@ -250,14 +260,13 @@ gather(const conv_job *job, const block *b, uint8_t *to)
 {
     const form *f = job->f;
     const rc_conv_shape *s = &f->s;
-    int64_t run = s->kw * s->c;
     for (int64_t i = 0; i < b->images; i++) {
         for (int64_t y = 0; y < b->lines; y++) {
             const uint8_t *from = b->view + i * b->view_step + y * s->stride * f->pitch;
             for (int64_t x = 0; x < s->ow; x++, to += f->steps * STEP) {
                 for (int64_t k = 0; k < s->kh; k++) {
-                    copy_run(to + k * run, from + x * s->stride * s->c + k * f->pitch, run,
-                             f->padded);
+                    copy_run(to + k * f->run, from + x * s->stride * s->c + k * f->pitch,
+                             s->kw * s->c, f->padded);
                 }
             }
         }
@@ -293,26 +302,12 @@ typedef struct queue { /* tiles that wait for enough of them */
     const int8_t *packed;
     int64_t first, end, panel_bytes; /* panels */
     bool seen;                       /* the panels are in the cache by now */
+    const int8_t *later;             /* weights of the task that follows, to be asked for … */
+    int64_t later_bytes, later_each; /* … a part with every product */
     rc_int8_tile tiles[2];
     int count;
-    rc_int8_tile done[2];            /* whose sums wait for the epilogue */
-    int n_done, side;
-    int32_t (*sums)[2 * 16 * PANEL]; /* [2] */
 } queue;
 
-static void
-finish(queue *q)
-{
-    for (int i = 0; i < q->n_done; i++) {
-        q->kernels->finish(&q->target, &q->done[i],
-                           q->sums[q->side] + i * q->kernels->most_rows * PANEL);
-    }
-    q->n_done = 0;
-}
-
-/* All panels for the tiles at hand, whose rows stay in the nearest cache meanwhile; the panels come
- * one after the other from the second. The epilogue comes one product late, so that the processor
- * has both to work on. */
 static void
 ask(const void *from, int64_t bytes)
 {
@@ -352,19 +347,33 @@ ask_ahead(queue *q, int64_t p)
 }
 
 static void
+ask_later(queue *q)
+{
+    int64_t bytes = lesser(q->later_each, q->later_bytes);
+    ask(q->later, bytes);
+    q->later += bytes;
+    q->later_bytes -= bytes;
+}
+
+/* All panels for the tiles at hand, whose rows stay in the nearest cache meanwhile; the panels come
+ * one after the other from the second. */
+static void
 flush(queue *q)
 {
     for (int64_t p = q->first; p < q->end && q->count; p++) {
         q->product.b = q->packed + p * q->panel_bytes;
-        ask_ahead(q, p);
-        q->product.sums = q->sums[!q->side];
-        q->kernels->multiply(&q->product, q->tiles, q->count);
-        finish(q);
-        memcpy(q->done, q->tiles, sizeof q->done);
-        q->n_done = q->count;
-        q->side = !q->side;
         q->target.channel = p * PANEL;
         q->target.columns = (int)lesser(PANEL, q->target.pitch - p * PANEL);
+        ask_ahead(q, p);
+        ask_later(q);
+        const rc_int8_kernels *k = q->kernels;
+        if (k->complete && k->complete(&q->product, q->tiles, &q->target)) {
+            continue;
+        }
+        k->multiply(&q->product, q->tiles, q->count);
+        for (int i = 0; i < q->count; i++) {
+            k->finish(&q->target, &q->tiles[i], q->product.sums + i * k->most_rows * PANEL);
+        }
     }
     q->seen = true;
     q->count = 0;
@@ -407,7 +416,33 @@ multiply_block(queue *q, const form *f, const block *b)
         }
     }
     flush(q);
-    finish(q);
+}
+
+/* How many tiles a block has. */
+static int64_t
+tiles_of(const form *f, const block *b, int64_t most_rows)
+{
+    if (f->flat || b->rows) {
+        return parts(b->images * b->lines * f->s.ow, most_rows);
+    }
+    return f->upright ? b->images * f->s.ow * parts(f->s.oh, most_rows)
+                      : b->images * b->lines * parts(f->s.ow, most_rows);
+}
+
+/* Few rows and many weights (one image, the last layers): the panels of the task that this thread
+ * takes next, if all go on in step, come while the present ones are multiplied. */
+static void
+plan_ahead(queue *q, const conv_job *job, const block *b, int64_t next)
+{
+    const form *f = job->f;
+    int64_t first = next % f->n_blocks * f->n_panels;
+    if (next >= f->m_blocks * f->n_blocks || first == q->first) {
+        return;
+    }
+    int64_t products = tiles_of(f, b, q->kernels->most_rows) * (q->end - q->first);
+    q->later = q->packed + first * q->panel_bytes;
+    q->later_bytes = (lesser(first + f->n_panels, f->panels) - first) * q->panel_bytes;
+    q->later_each = up(parts(q->later_bytes, products), 64);
 }
 
 static void
@@ -415,24 +450,25 @@ conv_task(void *context, int64_t i, int worker)
 {
     const conv_job *job = context;
     const form *f = job->f;
-    int32_t sums[2][2 * 16 * PANEL] __attribute__((aligned(64)));
+    int32_t sums[2 * 16 * PANEL] __attribute__((aligned(64)));
     int64_t m = i / f->n_blocks, first = i % f->n_blocks * f->n_panels;
     block b = block_at(job, m);
     block_copy(job, &b, job->scratch + (f->shared ? m : worker) * f->block_bytes, f->shared);
     queue q = {.kernels = job->kernels, .packed = job->packed, .first = first,
                .end = lesser(first + f->n_panels, f->panels),
-               .panel_bytes = f->steps * STEP_BYTES, .sums = sums};
+               .panel_bytes = f->steps * STEP_BYTES};
     q.target = (rc_int8_target){.e = job->e, .y = job->y, .pitch = f->s.k};
     q.product = (rc_int8_product){.lda = f->s.stride * f->s.c, .runs = f->s.kh,
-                                  .steps = f->s.kw * f->s.c / STEP, .run_step = f->pitch};
+                                  .quads = f->run / 4, .run_step = f->pitch, .sums = sums};
     if (f->upright) {
         q.product.lda = f->s.stride * f->pitch;
     }
     if (f->gathered) {
         q.product.lda = f->steps * STEP;
         q.product.runs = 1;
-        q.product.steps = f->steps;
+        q.product.quads = f->steps * (STEP / 4);
     }
+    plan_ahead(&q, job, &b, i + job->threads);
     multiply_block(&q, f, &b);
     if (job->kernels->end) {
         job->kernels->end();
@@ -482,8 +518,9 @@ rc_int8_conv_run(rc_isa isa, const rc_conv_shape *s, const uint8_t *x, uint8_t z
                  const int8_t *packed, const rc_int8_epilogue *e, void *y, void *scratch,
                  int threads)
 {
-    form f = form_of(s);
-    conv_job job = {&f, kernels_for(isa), x, zero, packed, e, y, scratch};
+    const rc_int8_kernels *kernels = kernels_for(isa);
+    form f = form_of(s, kernels->whole_steps);
+    conv_job job = {&f, kernels, x, zero, packed, e, y, scratch, threads};
     if (f.shared) {
         rc_parallel(f.m_blocks, threads, share_task, &job);
     }

@@ -5,6 +5,8 @@
 #include "plan/device.h"
 
 #define EMBED_BATCH 32
+#define LEAST_OF_BYTES 3 /* images at once in bytes: their maps stay in the caches, and weights, a */
+#define MOST_OF_BYTES 8  /* quarter of the float32 ones, are asked for ahead of time */
 
 /* row <- row / max(|row|, 1e-12) */
 static void
@@ -81,13 +83,32 @@ check_embed(const rc_model *m, const rc_images *images, int64_t batch, rc_error 
     return RC_OK;
 }
 
+static int64_t
+computed(int64_t n, int64_t size) /* images: the last chunk is a whole one, too */
+{
+    return (n + size - 1) / size * size;
+}
+
+/* How many of n images at once; batch: what the caller wishes at most, or 0. */
+static int64_t
+chunk_of(const rc_model *m, int64_t n, int64_t batch)
+{
+    if (batch || m->compute != RC_U8 || m->on) {
+        int64_t most = batch ? batch : EMBED_BATCH, chunks = (n + most - 1) / most;
+        return (n + chunks - 1) / chunks; /* even ones */
+    }
+    int64_t best = n < LEAST_OF_BYTES ? n : LEAST_OF_BYTES;
+    for (int64_t size = best + 1; size <= n && size <= MOST_OF_BYTES; size++) {
+        best = computed(n, size) < computed(n, best) ? size : best;
+    }
+    return best;
+}
+
 /* The plan for chunks of these images, ready. */
 static rc_status
 embed_plan(rc_model *m, const rc_images *images, int64_t batch, rc_plan **out, rc_error *err)
 {
-    int64_t most = batch ? batch : EMBED_BATCH, n = images->n;
-    int64_t chunks = (n + most - 1) / most, size = (n + chunks - 1) / chunks; /* even chunks */
-    rc_plan_spec spec = {.kind = RC_PLAN_EVAL, .n = size};
+    rc_plan_spec spec = {.kind = RC_PLAN_EVAL, .n = chunk_of(m, images->n, batch)};
     rc_plan *p = NULL;
     RC_TRY(rc_model_plan(m, &spec, &p, err));
     if (m->ran == p) {

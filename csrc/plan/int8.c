@@ -130,8 +130,8 @@ largest(const float *w, int64_t count)
     return most;
 }
 
-/* scale and bias take a sum of products of bytes to the output's unit: what the zeros of input and
- * residual add to it is a constant of each channel. */
+/* scale and bias take a sum of products of bytes to the output's unit: what the zeros of input,
+ * residual and output add to it is a constant of each channel. */
 void
 rc_int8_packed_make(const rc_model *m, const rc_packed *packed, const rc_fold *fold)
 {
@@ -140,7 +140,7 @@ rc_int8_packed_make(const rc_model *m, const rc_packed *packed, const rc_fold *f
     int64_t k = s->shape.k, each = s->shape.c * s->shape.kh * s->shape.kw;
     float *scale = packed->data + s->packed, *bias = scale + k, *factor = bias + k;
     int32_t *sums = (int32_t *)(void *)(factor + k);
-    double unit = s->to_float ? 1 : s->y.step;
+    double unit = s->to_float ? 1 : s->y.step, zero = s->to_float ? 0 : s->y.zero;
     for (int64_t i = 0; i < k; i++) {
         double norm, shift;
         rc_fold_channel(fold, i, &norm, &shift);
@@ -151,6 +151,6 @@ rc_int8_packed_make(const rc_model *m, const rc_packed *packed, const rc_fold *f
     }
     rc_int8_conv_pack(&s->shape, w, factor, (int8_t *)(void *)packed->data, sums, m->info.threads);
     for (int64_t i = 0; i < k; i++) {
-        bias[i] = (float)(bias[i] - (double)scale[i] * s->x.zero * sums[i]);
+        bias[i] = (float)(bias[i] + zero - (double)scale[i] * s->x.zero * sums[i]);
     }
 }

@@ -16,11 +16,15 @@ NETWORKS = [  # layers of the networks, some lines of them: n,h,w,c,k,kh,kw,stri
     (3, 24, 8, 64, 64, 3, 3, 1, 1, 1), (1, 12, 4, 512, 64, 3, 3, 1, 1, 1),
     (20, 16, 8, 64, 32, 3, 3, 1, 1, 1), (5, 1, 1, 2048, 256, 1, 1, 1, 0, 1),
     (2, 24, 12, 8, 16, 3, 3, 1, 1, 1), (1, 32, 16, 32, 128, 1, 1, 1, 0, 1),
+    (2, 20, 9, 12, 40, 3, 3, 1, 0, 1), (2, 20, 9, 6, 40, 3, 3, 2, 0, 1), (1, 9, 7, 5, 33, 5, 5, 2, 2, 1),
+    (1, 16, 8, 1024, 512, 1, 1, 1, 0, 1),
 ]
 OPTIONS = [
     {"act": 1}, {"act": 0, "out_zero": 128.0, "zero": 128}, {"act": 1, "residual": True},
     {"act": 2, "slope": 0.1, "out_zero": 128.0, "residual": True, "zero": 7},
     {"act": 0, "float": True}, {"act": 2, "slope": 0.1, "float": True, "residual": True},
+    {"act": 1, "out_zero": 30.0, "residual": True}, {"act": 1, "float": True},
+    {"act": 1, "huge": True},
 ]
 SHAPES = NETWORKS + [s for s in cases.ALL if s[-1] == 1]
 
@@ -53,17 +57,24 @@ def sums(x, zero, w, shape):
     return flat.astype(np.int32).reshape(*view.shape[:3], k)
 
 
+def fma(a, b, c):
+    """a * b + c, rounded once: products of float32 are exact in long double, and their sum is off by
+    2^-64 of itself before it becomes a float32."""
+    wide = [np.asarray(v, np.float32).astype(np.longdouble) for v in (a, b, c)]
+    return (wide[0] * wide[1] + wide[2]).astype(np.float32)
+
+
 def finish(total, scale, bias, residual, residual_scale, act, slope, zero, to_float):
-    """The epilogue, one float32 operation after the other."""
-    t = total.astype(np.float32) * scale
-    t = t + bias
+    """The epilogue, one float32 operation after the other; zero is part of the bias."""
+    t = fma(total, scale, bias)
+    zero = np.float32(zero)
     if residual is not None:
-        t = t + residual.astype(np.float32) * np.float32(residual_scale)
+        t = fma(residual, residual_scale, t)
     if act:
-        t = np.where(t > 0, t, np.float32(0) if act == 1 else t * np.float32(slope))
+        t = np.where(t > zero, t, zero if act == 1 else fma(t - zero, slope, zero))
     if to_float:
         return t
-    return np.rint(np.clip(t + np.float32(zero), 0, 255)).astype(np.uint8)
+    return np.rint(np.clip(t, 0, 255)).astype(np.uint8)
 
 
 def case(shape, seed):
@@ -87,6 +98,8 @@ def test_every_level_gives_the_integers(options):
             continue  # layers with three sets of options, tails with one
         x, w, scale, bias, rng = case(shape, number)
         zero, act, slope = options.get("zero", 0), options["act"], options.get("slope", 0.0)
+        if "huge" in options:  # beyond what an integer holds, of both signs
+            scale, bias = scale * np.float32(1e12), bias - np.float32(1e3)
         total = sums(x, zero, w, shape)
         residual = rng.integers(0, 256, total.shape, np.uint8) if "residual" in options else None
         want = finish(total, scale, bias, residual, 0.75, act, slope, options.get("out_zero", 0),

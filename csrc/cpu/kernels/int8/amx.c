@@ -48,7 +48,7 @@ multiply_two(const rc_int8_product *p, const rc_int8_tile *tiles)
     _tile_zero(3);
     for (int64_t i = 0; i < p->runs; i++) {
         const uint8_t *a = tiles[0].a + i * p->run_step, *a2 = tiles[1].a + i * p->run_step;
-        for (int64_t k = 0; k < p->steps; k++) {
+        for (int64_t k = 0; k < p->quads; k += STEP / 4) {
             _tile_loadd(6, b, 64);
             _tile_loadd(4, a, p->lda);
             _tile_dpbusd(0, 4, 6);
@@ -76,7 +76,7 @@ multiply_one(const rc_int8_product *p, const rc_int8_tile *tile)
     _tile_zero(1);
     for (int64_t i = 0; i < p->runs; i++) {
         const uint8_t *a = tile->a + i * p->run_step;
-        for (int64_t k = 0; k < p->steps; k++) {
+        for (int64_t k = 0; k < p->quads; k += STEP / 4) {
             _tile_loadd(4, a, p->lda);
             _tile_loadd(6, b, 64);
             _tile_dpbusd(0, 4, 6);
@@ -105,6 +105,6 @@ multiply(rc_int8_product *p, const rc_int8_tile *tiles, int count)
 
 const rc_int8_kernels rc_int8_conv__amx = {
     .name = "rc_int8_conv__amx",
-    .most_rows = 16, .together = 2, .end = end,
+    .most_rows = 16, .together = 2, .whole_steps = true, .end = end,
     .multiply = multiply, .finish = rc_int8_finish__avx512,
 };

@@ -19,9 +19,9 @@ multiply_rows(const int rows, const rc_int8_product *p, const rc_int8_tile *tile
         }
     }
     const int8_t *b = p->b + half * (STEP_BYTES / 2);
-    for (int64_t i = 0; i < p->runs; i++) {
+    for (int64_t i = 0, k = 0; i < p->runs; i++) {
         const uint8_t *a = tile->a + i * p->run_step;
-        for (int64_t k = 0; k < p->steps * (STEP / 4); k++, a += 4) {
+        for (int64_t last = k + p->quads; k < last; k++, a += 4) {
             __m256i bytes[ROWS];
             UNROLL for (int r = 0; r < rows; r++) {
                 __m128i four = _mm_cvtepu8_epi16(_mm_loadu_si32(a + r * p->lda));
@@ -69,26 +69,26 @@ static inline __attribute__((always_inline)) void
 finish_8(const rc_int8_epilogue *e, const int32_t *sums, __m256 scale, __m256 bias, int64_t at,
          void *y)
 {
-    __m256 zero = _mm256_setzero_ps();
+    __m256 zero = _mm256_set1_ps(e->zero);
     __m256 t = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(const void *)sums));
-    t = _mm256_add_ps(_mm256_mul_ps(t, scale), bias);
+    t = _mm256_fmadd_ps(t, scale, bias);
     if (e->residual) {
         __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)(e->residual + at));
         __m256 r = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-        t = _mm256_add_ps(t, _mm256_mul_ps(r, _mm256_set1_ps(e->residual_scale)));
+        t = _mm256_fmadd_ps(r, _mm256_set1_ps(e->residual_scale), t);
     }
     if (e->act == RC_ACT_RELU) {
         t = _mm256_max_ps(t, zero);
     } else if (e->act == RC_ACT_LEAKY_RELU) {
         __m256 above = _mm256_cmp_ps(t, zero, _CMP_GT_OQ);
-        t = _mm256_blendv_ps(_mm256_mul_ps(t, _mm256_set1_ps(e->slope)), t, above);
+        __m256 below = _mm256_fmadd_ps(_mm256_sub_ps(t, zero), _mm256_set1_ps(e->slope), zero);
+        t = _mm256_blendv_ps(below, t, above);
     }
     if (e->to_float) {
         _mm256_storeu_ps((float *)y + at, t);
         return;
     }
-    t = _mm256_add_ps(t, _mm256_set1_ps(e->zero));
-    t = _mm256_min_ps(_mm256_max_ps(t, zero), _mm256_set1_ps(255));
+    t = _mm256_min_ps(_mm256_max_ps(t, _mm256_setzero_ps()), _mm256_set1_ps(255));
     __m256i wide = _mm256_cvtps_epi32(t);
     __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(wide),
                                      _mm256_extracti128_si256(wide, 1));

@@ -23,10 +23,10 @@ multiply_rows(const int rows, const rc_int8_product *p, const rc_int8_tile *tile
         sums[r][0] = sums[r][1] = _mm256_setzero_si256();
     }
     const int8_t *b = p->b + half * (STEP_BYTES / 2);
-    for (int64_t i = 0; i < p->runs; i++) {
+    for (int64_t i = 0, k = 0; i < p->runs; i++) {
         const uint8_t *a = tile->a + i * p->run_step;
         const uint8_t *a3 = a + (rows > 3 ? 3 * p->lda : 0);
-        for (int64_t k = 0; k < p->steps * (STEP / 4); k++) {
+        for (int64_t last = k + p->quads; k < last; k++) {
             __m256i left = _mm256_loadu_si256((const __m256i *)(const void *)b);
             __m256i right = _mm256_loadu_si256((const __m256i *)(const void *)(b + 32));
             b += k % (STEP / 4) == STEP / 4 - 1 ? 64 + STEP_BYTES / 2 : 64;

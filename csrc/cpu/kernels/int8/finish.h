@@ -11,18 +11,19 @@ finish_plain(const rc_int8_target *to, const int32_t *sums, int64_t at, int from
 {
     const rc_int8_epilogue *e = to->e;
     for (int j = from; j < to->columns; j++) {
-        float t = (float)sums[j] * e->scale[to->channel + j];
-        t = t + e->bias[to->channel + j];
+        float t = __builtin_fmaf((float)sums[j], e->scale[to->channel + j],
+                                 e->bias[to->channel + j]);
         if (e->residual) {
-            t = t + (float)e->residual[at + j] * e->residual_scale;
+            t = __builtin_fmaf((float)e->residual[at + j], e->residual_scale, t);
         }
-        if (e->act != RC_ACT_NONE) {
-            t = t > 0 ? t : e->act == RC_ACT_RELU ? 0 : t * e->slope;
+        if (e->act == RC_ACT_RELU) {
+            t = t > e->zero ? t : e->zero;
+        } else if (e->act == RC_ACT_LEAKY_RELU) {
+            t = t > e->zero ? t : __builtin_fmaf(t - e->zero, e->slope, e->zero);
         }
         if (e->to_float) {
             ((float *)to->y)[at + j] = t;
         } else {
-            t = t + e->zero;
             t = t > 0 ? t : 0;
             t = t < 255 ? t : 255;
             ((uint8_t *)to->y)[at + j] = (uint8_t)__builtin_rintf(t);

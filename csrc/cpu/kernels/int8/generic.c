@@ -11,12 +11,12 @@ multiply(rc_int8_product *p, const rc_int8_tile *tiles, int count)
     (void)count;
     for (int r = 0; r < tiles->rows; r++) {
         int32_t *sums = p->sums + r * PANEL;
-        const int8_t *b = p->b;
+        int64_t row = 0; /* its bytes so far */
         memset(sums, 0, PANEL * sizeof *sums);
         for (int64_t i = 0; i < p->runs; i++) {
             const uint8_t *a = tiles->a + r * p->lda + i * p->run_step;
-            for (int64_t k = 0; k < p->steps * STEP; k += 4) {
-                const int8_t *left = b + k / STEP * STEP_BYTES + k % STEP * 16;
+            for (int64_t k = 0; k < p->quads * 4; k += 4, row += 4) {
+                const int8_t *left = p->b + row / STEP * STEP_BYTES + row % STEP * 16;
                 for (int half = 0; half < 2; half++, left += STEP_BYTES / 2) {
                     for (int j = 0; j < 16; j++) {
                         sums[half * 16 + j] += a[k] * left[4 * j] + a[k + 1] * left[4 * j + 1]
@@ -25,7 +25,6 @@ multiply(rc_int8_product *p, const rc_int8_tile *tiles, int count)
                     }
                 }
             }
-            b += p->steps * STEP_BYTES;
         }
     }
 }

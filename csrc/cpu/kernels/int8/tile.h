@@ -2,9 +2,10 @@
  * tiles, and what becomes of their sums.
  *
  * A tile is some rows of the implicit matrix of activations, a fixed number of bytes apart; its
- * row is `runs` pieces of 64 * steps bytes, run_step apart (the lines under a window). It meets a
+ * row is `runs` pieces of 4 * quads bytes, run_step apart (the lines under a window). It meets a
  * panel of PANEL output channels: for each 64 bytes of a row two blocks, of 16 channels each, of
- * 16 x 16 groups of four weights: b[row byte / 4][channel][row byte % 4]. */
+ * 16 x 16 groups of four weights: b[row byte / 4][channel][row byte % 4]. Weights beyond the last
+ * piece are 0, up to a multiple of 64 bytes. */
 #ifndef RC_INT8_TILE_H
 #define RC_INT8_TILE_H
 
@@ -14,7 +15,7 @@
 #include "cpu/int8.h"
 
 #define PANEL 32
-#define STEP 64                     /* bytes of a row that are multiplied at a time */
+#define STEP 64                     /* bytes of a row in a block of weights */
 #define STEP_BYTES (PANEL * STEP)   /* of a panel for them */
 
 typedef struct rc_int8_tile {
@@ -26,7 +27,7 @@ typedef struct rc_int8_tile {
 
 typedef struct rc_int8_product {
     int64_t lda;               /* between rows */
-    int64_t runs, steps, run_step;
+    int64_t runs, quads, run_step;
     const int8_t *b;           /* the panel */
     int32_t *sums;             /* [tile][most_rows][PANEL] */
     int32_t set[2];            /* multiply's own note between calls; 0 at first */
@@ -44,8 +45,11 @@ typedef struct rc_int8_kernels {
     const char *name;
     int most_rows;             /* of a tile */
     int together;              /* tiles that multiply takes at once */
+    bool whole_steps;          /* it takes runs of whole steps alone */
     void (*end)(void);         /* after the last product of a thread's piece of work; or NULL */
     void (*multiply)(rc_int8_product *p, const rc_int8_tile *tiles, int count);
+    /* both of one tile without sums in memory; false: not done, it is not made for that. Or NULL */
+    bool (*complete)(const rc_int8_product *p, const rc_int8_tile *tile, const rc_int8_target *to);
     void (*finish)(const rc_int8_target *to, const rc_int8_tile *tile, const int32_t *sums);
 } rc_int8_kernels;
 
