@@ -85,7 +85,7 @@ class Network(_core.Network):
                         if self.macs_literal != self.macs else ""))
         return "\n".join(lines)
 
-    def quantize(self, images, *, method="percentile", percentile=99.99, limit=0.1):
+    def quantize(self, images, *, method="percentile", percentile=99.99, limit=0.03):
         """Compute in eight bits from now on (`embed`, `forward`, `evaluate`); says what was done.
 
         images: some of those the network is for (a few hundred, as `embed` takes them), from which
