@@ -42,6 +42,10 @@ BF16 = {"generic": [], "avx2": AVX2 + CONTRACT, "avx512": AVX512 + CONTRACT,
 INT8 = {"generic": [], "avx2": AVX2, "avx2_vnni": AVX2 + ["-mavxvnni"],  # no contraction: same bits
         "avx512_vnni": AVX512 + ["-mavx512vnni"], "amx": AVX512 + ["-mamx-tile", "-mamx-int8"]}
 
+# Of csrc/cpu/kernels/simd, those that are built for bf16 maps too (simd/element.h there).
+MAPS = ["avg_pool", "batch_norm", "gem", "instance_norm", "pointwise", "pool", "rearrange",
+        "scale_add"]
+
 
 def groups():
     everything = sorted(glob("csrc/**/*.c", recursive=True))
@@ -51,12 +55,17 @@ def groups():
     yield "ops_f32", ops, ["-DRC_REAL_IS_DOUBLE=0"]
     yield "ops_f64", ops, ["-DRC_REAL_IS_DOUBLE=1"]
     simd = sorted(glob("csrc/cpu/kernels/simd/*.c"))  # plain loops, vectorised by the compiler
+    twice = [f"csrc/cpu/kernels/simd/{f}.c" for f in MAPS]
+    maps = ["-DRC_BF16_MAPS=1"]
     yield "generic", sorted(glob("csrc/cpu/kernels/generic/*.c")) + simd, ["-DRC_ISA=generic"]
+    yield "generic_maps", twice, ["-DRC_ISA=generic", *maps]
     if X86:
         yield ("avx2", sorted(glob("csrc/cpu/kernels/avx2/*.c")) + simd,
                AVX2 + CONTRACT + ["-DRC_ISA=avx2"])
         yield ("avx512", sorted(glob("csrc/cpu/kernels/avx512/*.c")) + simd,
                AVX512 + CONTRACT + ["-DRC_ISA=avx512"])
+        yield "avx2_maps", twice, AVX2 + CONTRACT + ["-DRC_ISA=avx2", *maps]
+        yield "avx512_maps", twice, AVX512 + CONTRACT + ["-DRC_ISA=avx512", *maps]
     bf16 = ["csrc/cpu/kernels/bf16/conv2d.c", "csrc/cpu/kernels/bf16/winograd.c"]
     for isa, flags in BF16.items() if X86 else [("generic", [])]:
         yield f"bf16_{isa}", bf16, flags + [f"-DRC_ISA={isa}"]

@@ -9,27 +9,33 @@
 #include "cpu/linear.h"
 #include "cpu/products.h"
 
-/* Kernels of csrc/cpu/kernels/simd, best first within an operation. */
-#define SIMD_KERNELS(X)     \
-    X(rc_fast_involution)   \
-    X(rc_fast_batch_norm)   \
-    X(rc_fast_activation)   \
-    X(rc_fast_add)          \
-    X(rc_fast_mul_map)      \
-    X(rc_fast_mul_channel)  \
-    X(rc_fast_concat)       \
-    X(rc_fast_slice)        \
-    X(rc_fast_dropout)      \
-    X(rc_fast_max_pool2d)   \
+/* Of csrc/cpu/kernels/simd, built for float and for bf16 (simd/element.h); with prefix rc_fast_ or
+ * rc_fast_bf16_. */
+#define MAP_KERNELS(X, prefix)  \
+    X(prefix##batch_norm)       \
+    X(prefix##activation)       \
+    X(prefix##add)              \
+    X(prefix##mul_map)          \
+    X(prefix##mul_channel)      \
+    X(prefix##concat)           \
+    X(prefix##slice)            \
+    X(prefix##dropout)          \
+    X(prefix##max_pool2d)       \
+    X(prefix##region_pool)      \
+    X(prefix##channel_pool)     \
+    X(prefix##avg_pool2d)       \
+    X(prefix##gem)              \
+    X(prefix##scale_add)        \
+    X(prefix##instance_norm)
+
+/* All of them, best first within an operation. */
+#define SIMD_KERNELS(X)         \
+    MAP_KERNELS(X, rc_fast_)    \
+    MAP_KERNELS(X, rc_fast_bf16_) \
+    X(rc_fast_involution)       \
     X(rc_fast_max_pool2d_bytes) \
-    X(rc_fast_region_pool)  \
-    X(rc_fast_channel_pool) \
-    X(rc_fast_avg_pool2d)   \
-    X(rc_fast_softmax)      \
-    X(rc_fast_gem)          \
-    X(rc_fast_scale_add)    \
-    X(rc_fast_instance_norm) \
-    X(rc_fast_attention)    \
+    X(rc_fast_softmax)          \
+    X(rc_fast_attention)        \
     X(rc_fast_relative_attention)
 
 #define DECLARE_GENERIC(name) extern const rc_fast_kernel name##__generic;

@@ -3,7 +3,10 @@
  * Arrays are N x C x H x W in Python; rank 4 values (not weights) are turned to n,h,w,c and
  * back. What a plan would not provide is not provided here either: backward gets NULL for
  * inputs and y that `reads` does not name, ws is booked only in training (or when gradients
- * are wanted), outputs start as NaN, and zones around every buffer must stay untouched. */
+ * are wanted), outputs start as NaN, and zones around every buffer must stay untouched.
+ *
+ * dtype "bfloat16" takes the bf16 kernel of the operation: arrays are float32 in Python, maps and
+ * their gradients are rounded on the way in. Without such a kernel everything is float32. */
 #include "py/py_ops.h"
 
 #include <string.h>
@@ -83,6 +86,15 @@ turn(const unsigned char *from, unsigned char *to, const rc_shape *s, size_t siz
     }
 }
 
+/* Values of bf16 at `half`, of float at `whole`. */
+static void
+narrow(const float *whole, uint16_t *half, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        half[i] = rc_to_bf16(whole[i]);
+    }
+}
+
 static void
 load(PyArrayObject *array, void *to, const rc_shape *s, size_t size, bool plain)
 {
@@ -94,7 +106,7 @@ load(PyArrayObject *array, void *to, const rc_shape *s, size_t size, bool plain)
 }
 
 static PyObject * /* new */
-store(const void *from, const rc_shape *s, int type, size_t size, bool plain)
+store_as(const void *from, const rc_shape *s, int type, size_t size, bool plain)
 {
     npy_intp dims[RC_MAX_RANK];
     for (int i = 0; i < s->rank; i++) {
@@ -143,6 +155,59 @@ run_free(run *r)
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         rc_free(others[i]->block);
     }
+}
+
+static bool
+is_half(const run *r, const rc_shape *s)
+{
+    return r->fast && r->fast->element == RC_BF16 && s->rank >= 3;
+}
+
+static int64_t
+bytes_of(const run *r, const rc_shape *s)
+{
+    return rc_shape_count(s) * (int64_t)(is_half(r, s) ? 2 : r->real_size);
+}
+
+/* Inputs that the kernel takes as bf16 become that. */
+static int
+narrow_inputs(run *r)
+{
+    for (int i = 0; i < r->call.n_in; i++) {
+        if (!r->is_int[i] && is_half(r, &r->xs[i])) {
+            buffer whole = r->x[i];
+            r->x[i] = (buffer){0};
+            void *half = buffer_new(&r->x[i], bytes_of(r, &r->xs[i]));
+            if (half) {
+                narrow(r->call.x[i], half, rc_shape_count(&r->xs[i]));
+            }
+            rc_free(whole.block);
+            r->call.x[i] = half;
+            if (!half) {
+                return -1;
+            }
+        }
+    }
+    return 0;
+}
+
+static PyObject * /* new */
+store(const run *r, const void *from, const rc_shape *s, bool plain)
+{
+    if (!is_half(r, s)) {
+        return store_as(from, s, r->real_type, r->real_size, plain);
+    }
+    int64_t count = rc_shape_count(s);
+    float *whole = rc_alloc(count, sizeof *whole);
+    if (!whole) {
+        return PyErr_NoMemory();
+    }
+    for (int64_t i = 0; i < count; i++) {
+        whole[i] = rc_from_bf16(((const uint16_t *)from)[i]);
+    }
+    PyObject *array = store_as(whole, s, r->real_type, r->real_size, plain);
+    rc_free(whole);
+    return array;
 }
 
 static int
@@ -222,8 +287,7 @@ static int
 run_forward(run *r)
 {
     rc_call *call = &r->call;
-    size_t y_size = r->op->y_is_int ? 8 : r->real_size;
-    int64_t y_bytes = rc_shape_count(&call->ys) * (int64_t)y_size;
+    int64_t y_bytes = r->op->y_is_int ? rc_shape_count(&call->ys) * 8 : bytes_of(r, &call->ys);
     int64_t ws = r->op->ws_size ? r->op->ws_size(&r->attrs, r->xs, &call->ys, r->real_size) : 0;
     if (ws > 0 && (call->training || r->backward) && !(call->ws = buffer_new(&r->ws, ws))) {
         return -1;
@@ -264,8 +328,19 @@ load_like(run *r, PyObject *object, buffer *b, const rc_shape *s, bool plain, co
         if (!rc_shape_equal(&got, s)) {
             PyErr_Format(PyExc_ValueError, "%s: wrong shape", what);
         } else {
-            load(array, b->block + GUARD, s, r->real_size, plain);
-            result = 0;
+            void *to = b->block + GUARD;
+            bool half = is_half(r, s);
+            float *whole = half ? rc_alloc(rc_shape_count(s), sizeof *whole) : to;
+            if (whole) {
+                load(array, whole, s, r->real_size, plain);
+                result = 0;
+            } else {
+                PyErr_NoMemory();
+            }
+            if (whole && half) {
+                narrow(whole, to, rc_shape_count(s));
+                rc_free(whole);
+            }
         }
     }
     Py_XDECREF(array);
@@ -283,7 +358,7 @@ run_backward(run *r, PyObject *dy, PyObject *start)
         PyErr_Format(PyExc_ValueError, "%s has no backward", r->op->name);
         return -1;
     }
-    void *to = buffer_new(&r->dy, rc_shape_count(&call->ys) * (int64_t)r->real_size);
+    void *to = buffer_new(&r->dy, bytes_of(r, &call->ys));
     if (!to || load_like(r, dy, &r->dy, &call->ys, false, "dy") < 0) {
         return -1;
     }
@@ -303,7 +378,7 @@ run_backward(run *r, PyObject *dy, PyObject *start)
             call->dx[0] = to;
             continue;
         }
-        call->dx[i] = buffer_new(&r->dx[i], rc_shape_count(&r->xs[i]) * (int64_t)r->real_size);
+        call->dx[i] = buffer_new(&r->dx[i], bytes_of(r, &r->xs[i]));
         if (!call->dx[i] || (call->add[i] && load_like(r, from, &r->dx[i], &r->xs[i],
                                                        is_weight(r->id, i), "dx") < 0)) {
             return -1;
@@ -368,10 +443,10 @@ static PyObject * /* new */
 results(run *r)
 {
     rc_call *call = &r->call;
-    int y_type = r->op->y_is_int ? NPY_INT64 : r->real_type;
-    size_t y_size = r->op->y_is_int ? 8 : r->real_size;
     PyObject *out = PyDict_New();
-    if (!out || put(out, "y", store(call->y, &call->ys, y_type, y_size, false)) < 0
+    if (!out
+        || put(out, "y", r->op->y_is_int ? store_as(call->y, &call->ys, NPY_INT64, 8, false)
+                                         : store(r, call->y, &call->ys, false)) < 0
         || put(out, "kernel", PyUnicode_FromString(r->fast ? r->fast->name : "reference")) < 0
         || put(out, "seconds", Py_BuildValue("(dd)", r->seconds[0], r->seconds[1])) < 0) {
         goto fail;
@@ -379,8 +454,7 @@ results(run *r)
     if (r->backward) {
         PyObject *list = PyList_New(call->n_in);
         for (int i = 0; list && i < call->n_in; i++) {
-            PyObject *item = call->dx[i] ? store(call->dx[i], &r->xs[i], r->real_type,
-                                                 r->real_size, is_weight(r->id, i))
+            PyObject *item = call->dx[i] ? store(r, call->dx[i], &r->xs[i], is_weight(r->id, i))
                                          : Py_NewRef(Py_None);
             if (!item) {
                 Py_CLEAR(list);
@@ -394,10 +468,8 @@ results(run *r)
     }
     if (call->state[0]) {
         if (put(out, "state",
-                Py_BuildValue("[NN]", store(call->state[0], &r->xs[3], r->real_type,
-                                            r->real_size, true),
-                              store(call->state[1], &r->xs[4], r->real_type, r->real_size,
-                                    true))) < 0) {
+                Py_BuildValue("[NN]", store(r, call->state[0], &r->xs[3], true),
+                              store(r, call->state[1], &r->xs[4], true))) < 0) {
             goto fail;
         }
     }
@@ -467,9 +539,10 @@ rc_py_op_run(PyObject *self, PyObject *args, PyObject *keywords)
         goto done;
     }
     if (strcmp(kernel, "fast") == 0 && !r->real_bits) {
-        r->fast = rc_fast_find(RC_REAL, r->id, &r->attrs, r->call.n_in, r->xs, &r->call.ys);
+        r->fast = rc_fast_find(strcmp(dtype, "bfloat16") == 0 ? RC_BF16 : RC_REAL, r->id,
+                               &r->attrs, r->call.n_in, r->xs, &r->call.ys);
     }
-    if (run_forward(r) < 0
+    if (narrow_inputs(r) < 0 || run_forward(r) < 0
         || (r->backward && run_backward(r, dy, dx == Py_None ? NULL : dx) < 0)
         || (training && r->op->commit[r->real_bits] && run_commit(r) < 0)) {
         goto done;

@@ -52,10 +52,7 @@ def test_gradients(trained):
     assert abs(loss["total"] - exact_loss["total"]) < 0.01 * exact_loss["total"]
     whole = [np.concatenate([g[k].ravel() for k in exact]) for g in (exact, half)]
     assert cosine(*whole) > 0.998
-    for name in exact:
-        assert half[name].dtype == np.float32
-        if exact[name].ndim > 1:
-            assert cosine(exact[name], half[name]) > 0.97, name
+    assert all(half[name].dtype == np.float32 for name in exact)  # each: test_bf16_gradients.py
 
 
 def test_statistics_and_weights_stay_float32(trained):

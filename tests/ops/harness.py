@@ -12,6 +12,7 @@ import numpy as np
 from reidc import _core
 
 EPS32 = float(np.finfo(np.float32).eps)
+HALF = 2.0**-8  # the largest relative error of one rounding to bf16
 SEED, STEP, NODE = 11, 5, 3  # keys of random numbers in every run
 
 
@@ -204,6 +205,52 @@ def check_float32(case, kernel="reference"):
     return got["kernel"]
 
 
+def to_bf16(v):
+    """float64 values that are float32 -> the nearest that are bf16, ties to even; a vector and
+    integers as they are."""
+    if v is None or v.ndim < 3 or np.issubdtype(v.dtype, np.integer):
+        return v
+    bits = v.astype(np.float32).view(np.uint32).astype(np.uint64)
+    bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    return bits.astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+def takes_bf16(case):
+    return case.run(case.arrays(), "bfloat16", kernel="fast")["kernel"].startswith("rc_bf16")
+
+
+def bounds_bf16(case, want, before=0.0):
+    """The float32 bound, and for a map its own rounding. before: the largest value on the way to
+    it that was rounded, too."""
+    own = np.abs(want) if want.ndim >= 3 else 0
+    return bounds32(case, want) + HALF * (own + before)
+
+
+def check_bf16(case):
+    """The bf16 kernel against the plain float64 operation on inputs rounded to bf16. Returns
+    whether there is one."""
+    if not takes_bf16(case):
+        return False
+    inputs, more = [to_bf16(v) for v in case.arrays()], {}
+    if case.has_gradient():
+        more = {"dy": to_bf16(case.dy(case.run(inputs)["y"]))}
+    truth, got = case.run(inputs, **more), case.run(inputs, "bfloat16", kernel="fast", **more)
+    close(got["y"], truth["y"], bounds_bf16(case, truth["y"]), f"{got['kernel']} y")
+    sigmoid = case.attrs.get("act") == 3
+    masked = case.op == "batch_norm" and len(inputs) > 5 and inputs[5] is not None
+    for i, want in enumerate(truth.get("dx", [])):
+        if want is not None:
+            before = 0.0
+            if sigmoid:  # its derivative takes y: half a rounding, times dy and gamma / sigma (< 2.2)
+                before = 1.1 * magnitude(more["dy"]) * (case.terms if want.ndim < 3 else 1)
+            if masked and want.ndim >= 3:  # the gradient behind the activation, again rounded
+                before += magnitude(want)
+            close(got["dx"][i], want, bounds_bf16(case, want, before), f"{got['kernel']} dx[{i}]")
+    for i, want in enumerate(truth.get("state", [])):
+        close(got["state"][i], want, bounds32(case, want), f"{got['kernel']} state[{i}]")
+    return True
+
+
 def check_add(case, dtype="float64", kernel="reference"):
     """Gradients that are added to what is there: all of them, and each with its own flag."""
     inputs = case.arrays()
@@ -211,7 +258,7 @@ def check_add(case, dtype="float64", kernel="reference"):
     rng = np.random.default_rng(7)
     start = [None if d is None else rng.integers(-4, 5, d.shape).astype(np.float64)
              for d in plain["dx"]]
-    eps = 4 * np.finfo(dtype).eps
+    eps = 4 * (HALF if dtype == "bfloat16" else np.finfo(dtype).eps)
     for chosen in ((0, 1), (0,), (1,)):
         begin = [s if i % 2 in chosen else None for i, s in enumerate(start)]
         added = gradients(case, inputs, dtype, kernel=kernel, dx=begin)

@@ -34,14 +34,26 @@ def test_float32_is_near_float64(case):
 
 
 def on_both(check, case):
-    """Plain float64, and the fast kernel (or plain float32 where there is none)."""
+    """Plain float64, the fast kernel (or plain float32 where there is none), and that of bf16."""
     check(case)
     check(case, "float32", "fast")
+    if harness.takes_bf16(case):
+        check(case, "bfloat16", "fast")
 
 
 @pytest.mark.parametrize("case", CASES, ids=ids)
 def test_fast_kernels_are_near_float64(case):
     harness.check_float32(case, "fast")
+
+
+BF16 = {"batch_norm", "activation", "add", "mul_map", "mul_channel", "concat", "slice", "dropout",
+        "max_pool2d", "region_pool", "channel_pool", "avg_pool2d", "gem", "scale_add",
+        "instance_norm"}
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.op in BF16], ids=ids)
+def test_bf16_kernels_are_near_float64(case):
+    assert harness.check_bf16(case) or max(len(s) for s in case.shapes if s) < 3
 
 
 @pytest.mark.parametrize("case", GRADIENT, ids=ids)
@@ -96,6 +108,8 @@ import test_ops
 fast = 0
 for case in test_ops.CASES:
     fast += test_ops.harness.check_float32(case, "fast") is not None
+    if test_ops.harness.check_bf16(case):
+        test_ops.harness.check_threads(case, "bfloat16", "fast")
     if case.has_gradient():
         test_ops.harness.check_add(case, "float32", "fast")
     test_ops.harness.check_threads(case, "float32", "fast")

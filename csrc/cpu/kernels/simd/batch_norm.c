@@ -7,7 +7,7 @@
  * The variance is of x minus the first row, so that a mean far off zero costs no accuracy. With
  * a residual the first backward pass already writes its gradient g, and the second reads g in
  * place of dy and y. */
-#include "cpu/kernels/simd/loops.h"
+#include "cpu/kernels/simd/element.h"
 
 #define BLOCK 16 /* rows summed in float */
 #define FEW 512  /* up to so many rows statistics are summed in double: too few for the rounding
@@ -24,7 +24,7 @@ typedef struct job {
     float *block;                       /* (tasks, 2, c): sums of one block */
     const float *mean, *beta;           /* (c) */
     float *scale, *slant, *level;       /* (c): see backward */
-    const float *g, *y;                 /* of the second backward pass */
+    const elem *g, *y;                  /* of the second backward pass */
     mask_from from;
 } job;
 
@@ -75,14 +75,14 @@ flush(double *restrict sums, float *restrict block, int64_t count)
 
 /* block (+)= sums of x - first and of its square over `rows` rows, a constant where inlined. */
 RC_INLINE void
-statistics_rows(const float *x, const float *first, int64_t c, int rows, float *restrict block)
+statistics_rows(const elem *x, const elem *first, int64_t c, int rows, float *restrict block)
 {
     int64_t k = 0;
     for (; k + VN <= c; k += VN) {
-        vf shift = vf_load(first + k), sum = vf_load(block + k), square = vf_load(block + c + k);
+        vf shift = ve_load(first + k), sum = vf_load(block + k), square = vf_load(block + c + k);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
-            vf d = vf_load(x + r * c + k) - shift;
+            vf d = ve_load(x + r * c + k) - shift;
             ask(x + r * c + k);
             sum += d;
             square += d * d;
@@ -92,7 +92,7 @@ statistics_rows(const float *x, const float *first, int64_t c, int rows, float *
     }
     for (; k < c; k++) {
         for (int r = 0; r < rows; r++) {
-            float d = x[r * c + k] - first[k];
+            float d = e_get(x[r * c + k]) - e_get(first[k]);
             block[k] += d;
             block[c + k] += d * d;
         }
@@ -101,11 +101,11 @@ statistics_rows(const float *x, const float *first, int64_t c, int rows, float *
 
 /* sums (+)= those of one row, in double. */
 static void
-statistics_row(const float *restrict x, const float *restrict first, int64_t c,
+statistics_row(const elem *restrict x, const elem *restrict first, int64_t c,
                double *restrict sums)
 {
     for (int64_t k = 0; k < c; k++) {
-        double d = (double)x[k] - first[k];
+        double d = (double)e_get(x[k]) - e_get(first[k]);
         sums[k] += d;
         sums[c + k] += d * d;
     }
@@ -116,7 +116,7 @@ statistics_task(void *context, int64_t task, int worker)
 {
     (void)worker;
     const job *j = context;
-    const float *x = j->call->x[0];
+    const elem *x = j->call->x[0];
     int64_t c = j->c, to = cut_to(j->rows, task);
     double *partial = j->partial + task * 2 * c;
     float *block = j->block + task * 2 * c;
@@ -157,28 +157,29 @@ partial_sum(const job *j)
 }
 
 RC_INLINE void
-forward_rows(const job *j, int64_t from, int64_t to, const float *residual, int64_t act)
+forward_rows(const job *j, int64_t from, int64_t to, const elem *residual, int64_t act)
 {
     const float *mean = j->mean, *scale = j->scale, *beta = j->beta;
     float slope = (float)j->call->attrs->slope;
     int64_t c = j->c;
     for (int64_t r = from; r < to; r++) {
-        const float *x = (const float *)j->call->x[0] + r * c;
-        float *y = (float *)j->call->y + r * c;
-        const float *other = residual ? residual + r * c : NULL;
+        const elem *x = (const elem *)j->call->x[0] + r * c;
+        elem *y = (elem *)j->call->y + r * c;
+        const elem *other = residual ? residual + r * c : NULL;
         for (int64_t strip = 0; strip < c; strip += STRIP) {
             int64_t end = strip + STRIP < c ? strip + STRIP : c;
             if (residual) {
                 ask_strip(other + strip, end - strip);
                 RC_IVDEP
                 for (int64_t k = strip; k < end; k++) {
-                    y[k] = act_of(act, slope,
-                                  (x[k] - mean[k]) * scale[k] + beta[k] + other[k]);
+                    float v = (e_get(x[k]) - mean[k]) * scale[k] + beta[k] + e_get(other[k]);
+                    y[k] = e_put(act_of(act, slope, v));
                 }
             } else {
                 RC_IVDEP
                 for (int64_t k = strip; k < end; k++) {
-                    y[k] = act_of(act, slope, (x[k] - mean[k]) * scale[k] + beta[k]);
+                    float v = (e_get(x[k]) - mean[k]) * scale[k] + beta[k];
+                    y[k] = e_put(act_of(act, slope, v));
                 }
             }
             ask_strip(x + strip, end - strip);
@@ -191,7 +192,7 @@ forward_task(void *context, int64_t task, int worker)
 {
     (void)worker;
     const job *j = context;
-    const float *residual = has_residual(j->call) ? j->call->x[5] : NULL;
+    const elem *residual = has_residual(j->call) ? j->call->x[5] : NULL;
     task = j->rows.tasks - 1 - task;
     int64_t from = cut_from(j->rows, task), to = cut_to(j->rows, task);
     RC_EACH_ACT(j->call->attrs->act, forward_rows, j, from, to, residual);
@@ -220,7 +221,7 @@ forward(const rc_call *call)
     job j = job_new(call);
     int64_t c = j.c;
     if (call->training && !call->again) {
-        const float *first = call->x[0];
+        const elem *first = call->x[0];
         float *ws = call->ws;
         rc_parallel(j.rows.tasks, call->threads, statistics_task, &j);
         partial_sum(&j);
@@ -228,7 +229,7 @@ forward(const rc_call *call)
             double mean = j.partial[k] / (double)j.rows.count;
             double var = j.partial[c + k] / (double)j.rows.count - mean * mean;
             var = var > 0 ? var : 0;
-            ws[k] = (float)(mean + first[k]);
+            ws[k] = (float)(mean + e_get(first[k]));
             ws[c + k] = (float)(1 / sqrt(var + call->attrs->eps));
             ws[2 * c + k] = (float)var;
         }
@@ -251,21 +252,21 @@ g_of(float dy, float d, float scale, float beta, float y, float slope, int from,
 
 /* The same for a vector, ReLU and leaky ReLU (their sign is that of the value before). */
 RC_INLINE vf
-g_vector(vf dy, vf d, const float *scale, const float *beta, const float *y, float slope,
+g_vector(vf dy, vf d, const float *scale, const float *beta, const elem *y, float slope,
          int from, int64_t act)
 {
     if (from == FROM_NOTHING) {
         return dy;
     }
-    vf v = from == FROM_X ? d * vf_load(scale) + vf_load(beta) : vf_load(y);
+    vf v = from == FROM_X ? d * vf_load(scale) + vf_load(beta) : ve_load(y);
     vf zero = v - v;
     return vf_select(v > 0, dy, act == RC_ACT_RELU ? zero : dy * slope);
 }
 
 /* What the sums read and write, from the row at hand on. */
 typedef struct sums_at {
-    const float *x, *dy, *y; /* y: any memory where it is not read */
-    float *dresidual;
+    const elem *x, *dy, *y; /* y: any memory where it is not read */
+    elem *dresidual;
     const float *mean, *scale, *beta;
     int64_t c;
     float slope;
@@ -297,16 +298,16 @@ sums_rows(sums_at at, float *restrict block, int rows, bool with_x, int store, i
                 ask(at.y + i);
             }
             if (with_x) {
-                d = vf_load(at.x + i) - mean;
+                d = ve_load(at.x + i) - mean;
             }
-            vf g = g_vector(vf_load(at.dy + i), d, at.scale + k, at.beta + k, at.y + i, at.slope,
+            vf g = g_vector(ve_load(at.dy + i), d, at.scale + k, at.beta + k, at.y + i, at.slope,
                             from, act);
             sum += g;
             product += g * d;
             if (store == STORE_ASSIGN) {
-                vf_store(at.dresidual + i, g);
+                ve_store(at.dresidual + i, g);
             } else if (store == STORE_ADD) {
-                vf_store(at.dresidual + i, vf_load(at.dresidual + i) + g);
+                ve_store(at.dresidual + i, ve_load(at.dresidual + i) + g);
             }
         }
         vf_store(block + k, sum);
@@ -315,14 +316,14 @@ sums_rows(sums_at at, float *restrict block, int rows, bool with_x, int store, i
     for (; k < c; k++) {
         for (int r = 0; r < rows; r++) {
             int64_t i = r * c + k;
-            float d = with_x ? at.x[i] - at.mean[k] : 0;
-            float g = g_of(at.dy[i], d, from == FROM_X ? at.scale[k] : 0,
-                           from == FROM_X ? at.beta[k] : 0, from == FROM_Y ? at.y[i] : 0,
-                           at.slope, from, act);
+            float d = with_x ? e_get(at.x[i]) - at.mean[k] : 0;
+            float g = g_of(e_get(at.dy[i]), d, from == FROM_X ? at.scale[k] : 0,
+                           from == FROM_X ? at.beta[k] : 0,
+                           from == FROM_Y ? e_get(at.y[i]) : 0, at.slope, from, act);
             block[k] += g;
             block[c + k] += g * d;
             if (store != STORE_NOTHING) {
-                at.dresidual[i] = store == STORE_ADD ? at.dresidual[i] + g : g;
+                at.dresidual[i] = e_put(store == STORE_ADD ? e_get(at.dresidual[i]) + g : g);
             }
         }
     }
@@ -339,11 +340,11 @@ sums_all(const job *j, int64_t task, bool with_x, int store, int from, int64_t a
     memset(partial, 0, (size_t)(2 * c) * sizeof *partial);
     memset(block, 0, (size_t)(2 * c) * sizeof *block);
     for (int64_t r = cut_from(j->rows, task); r < to;) {
-        sums_at at = {.dy = (const float *)call->dy + r * c, .mean = j->mean, .scale = j->scale,
+        sums_at at = {.dy = (const elem *)call->dy + r * c, .mean = j->mean, .scale = j->scale,
                       .beta = j->beta, .c = c, .slope = (float)call->attrs->slope};
-        at.x = with_x ? (const float *)call->x[0] + r * c : at.dy;
-        at.y = from == FROM_Y ? (const float *)call->y + r * c : at.dy;
-        at.dresidual = store != STORE_NOTHING ? (float *)call->dx[5] + r * c : NULL;
+        at.x = with_x ? (const elem *)call->x[0] + r * c : at.dy;
+        at.y = from == FROM_Y ? (const elem *)call->y + r * c : at.dy;
+        at.dresidual = store != STORE_NOTHING ? (elem *)call->dx[5] + r * c : NULL;
         if (to - r >= TOGETHER) {
             sums_rows(at, block, TOGETHER, with_x, store, from, act);
             r += TOGETHER;
@@ -409,9 +410,9 @@ dx_rows(const job *j, int64_t first, int64_t last, bool training, bool add, int 
     const float *slant = j->slant, *level = j->level;
     int64_t c = j->c;
     for (int64_t r = first; r < last; r++) {
-        const float *x = (const float *)j->call->x[0] + r * c, *dy = j->g + r * c;
-        const float *y = j->y + r * c;
-        float *dx = (float *)j->call->dx[0] + r * c;
+        const elem *x = (const elem *)j->call->x[0] + r * c, *dy = j->g + r * c;
+        const elem *y = j->y + r * c;
+        elem *dx = (elem *)j->call->dx[0] + r * c;
         for (int64_t strip = 0; strip < c; strip += STRIP) {
             int64_t end = strip + STRIP < c ? strip + STRIP : c;
             ask_strip(dy + strip, end - strip);
@@ -423,14 +424,14 @@ dx_rows(const job *j, int64_t first, int64_t last, bool training, bool add, int 
             }
             RC_IVDEP
             for (int64_t k = strip; k < end; k++) {
-                float d = training || from == FROM_X ? x[k] - mean[k] : 0;
-                float g = g_of(dy[k], d, scale[k], from == FROM_X ? beta[k] : 0,
-                               from == FROM_Y ? y[k] : 0, slope, from, act);
+                float d = training || from == FROM_X ? e_get(x[k]) - mean[k] : 0;
+                float g = g_of(e_get(dy[k]), d, scale[k], from == FROM_X ? beta[k] : 0,
+                               from == FROM_Y ? e_get(y[k]) : 0, slope, from, act);
                 float v = scale[k] * g;
                 if (training) {
                     v += slant[k] * d + level[k];
                 }
-                dx[k] = add ? dx[k] + v : v;
+                dx[k] = e_put(add ? e_get(dx[k]) + v : v);
             }
         }
     }
@@ -489,7 +490,7 @@ backward(const rc_call *call)
     job j = job_new(call);
     int64_t c = j.c;
     bool residual = has_residual(call);
-    float *dresidual = residual ? call->dx[5] : NULL;
+    elem *dresidual = residual ? call->dx[5] : NULL;
     j.from = call->attrs->act == RC_ACT_NONE ? FROM_NOTHING : residual ? FROM_Y : FROM_X;
     bool needs_x = j.from == FROM_X || call->dx[1] || (call->dx[0] && call->training);
     if (needs_x || call->dx[0]) {
@@ -526,9 +527,11 @@ backward(const rc_call *call)
     rc_parallel(j.rows.tasks, call->threads, dx_task, &j);
 }
 
-const rc_fast_kernel RC_SIMD(rc_fast_batch_norm) = {
-    .name = "rc_f32_batch_norm__" RC_ISA_TEXT,
+const rc_fast_kernel FAST(batch_norm) = {
+    .name = FAST_TEXT("batch_norm"),
     .op = RC_OP_batch_norm,
+    .element = ELEMENT,
+    .refuse = maps_only,
     .tmp_size = tmp_size,
     .forward = forward,
     .backward = backward,

@@ -41,15 +41,15 @@ forward_task(void *context, int64_t task, int worker)
     vf eps = vf_set(j->eps);
     for (int64_t at = 0; at < s.width; at += VN) {
         int64_t lanes = s.width - at, to = s.image * j->c + s.first + at;
-        const float *x = (const float *)j->call->x[0] + s.image * j->positions * j->c + s.first
+        const elem *x = (const elem *)j->call->x[0] + s.image * j->positions * j->c + s.first
                          + at;
         vf top = eps;
         for (int64_t i = 0; i < j->positions; i++) {
-            top = vf_larger(load_lanes(x + i * j->c, lanes, 1), top);
+            top = vf_larger(load_some(x + i * j->c, lanes, 1), top);
         }
         vd sum = {0};
         for (int64_t i = 0; i < j->positions; i++) {
-            vf u = vf_larger(load_lanes(x + i * j->c, lanes, 1), eps) / top;
+            vf u = vf_larger(load_some(x + i * j->c, lanes, 1), eps) / top;
             sum += vd_of(vf_exp(j->p * vf_log(u)));
         }
         vf m = __builtin_convertvector(sum / (double)j->positions, vf);
@@ -72,21 +72,21 @@ backward_task(void *context, int64_t task, int worker)
     for (int64_t at = 0; at < s.width; at += VN) {
         int64_t lanes = s.width - at, to = s.image * j->c + s.first + at;
         int64_t from = s.image * j->positions * j->c + s.first + at;
-        const float *x = (const float *)call->x[0] + from;
-        float *dx = call->dx[0] ? (float *)call->dx[0] + from : NULL;
+        const elem *x = (const elem *)call->x[0] + from;
+        elem *dx = call->dx[0] ? (elem *)call->dx[0] + from : NULL;
         vf top = load_lanes((const float *)call->ws + to, lanes, 1);
         vf m = load_lanes((const float *)call->ws + j->n * j->c + to, lanes, 1);
         vf dy = load_lanes((const float *)call->dy + to, lanes, 0), log_m = vf_log(m);
         vf factor = dy * vf_exp(log_m * ((1 - j->p) / j->p)) / (float)j->positions;
         vd logs = {0};
         for (int64_t i = 0; i < j->positions; i++) {
-            vf value = load_lanes(x + i * j->c, lanes, 1);
+            vf value = load_some(x + i * j->c, lanes, 1);
             vf u = vf_larger(value, eps) / top, log_u = vf_log(u);
             vf power = vf_exp((j->p - 1) * log_u);
             if (dx) {
                 vf d = (vf)((value >= eps) & (vi)(factor * power));
-                d = call->add[0] ? load_lanes(dx + i * j->c, lanes, 0) + d : d;
-                store_lanes(dx + i * j->c, d, lanes);
+                d = call->add[0] ? load_some(dx + i * j->c, lanes, 0) + d : d;
+                store_some(dx + i * j->c, d, lanes);
             }
             logs += vd_of(power * u * log_u);
         }
@@ -127,9 +127,11 @@ tmp_size(const rc_attrs *a, const rc_shape *xs, const rc_shape *y, bool backward
     return backward ? rc_shape_count(y) * (int64_t)sizeof(double) : 0;
 }
 
-const rc_fast_kernel RC_SIMD(rc_fast_gem) = {
-    .name = "rc_f32_gem__" RC_ISA_TEXT,
+const rc_fast_kernel FAST(gem) = {
+    .name = FAST_TEXT("gem"),
     .op = RC_OP_gem,
+    .element = ELEMENT,
+    .refuse = maps_only,
     .tmp_size = tmp_size,
     .forward = forward,
     .backward = backward,

@@ -26,13 +26,14 @@ forward_task(void *context, int64_t task, int worker)
     const job *j = context;
     int64_t image = task / j->strips, first = task % j->strips * WIDE;
     int64_t width = j->c - first < WIDE ? j->c - first : WIDE, from = image * j->p * j->c + first;
-    const float *x = (const float *)j->call->x[0] + from;
-    float *y = (float *)j->call->y + from, *ws = j->call->ws;
+    const elem *x = (const elem *)j->call->x[0] + from;
+    elem *y = (elem *)j->call->y + from;
+    float *ws = j->call->ws;
     double sum[WIDE] = {0}, square[WIDE] = {0};
     float mean[WIDE], inv[WIDE], scale[WIDE], beta[WIDE];
     for (int64_t r = 0; r < j->p; r++) {
         for (int64_t k = 0; k < width; k++) {
-            sum[k] += x[r * j->c + k];
+            sum[k] += e_get(x[r * j->c + k]);
         }
     }
     for (int64_t k = 0; k < width; k++) {
@@ -41,7 +42,7 @@ forward_task(void *context, int64_t task, int worker)
     }
     for (int64_t r = 0; r < j->p; r++) {
         for (int64_t k = 0; k < width; k++) {
-            double d = x[r * j->c + k] - sum[k];
+            double d = e_get(x[r * j->c + k]) - sum[k];
             square[k] += d * d;
         }
     }
@@ -57,7 +58,8 @@ forward_task(void *context, int64_t task, int worker)
     for (int64_t r = 0; r < j->p; r++) {
         RC_IVDEP
         for (int64_t k = 0; k < width; k++) {
-            y[r * j->c + k] = (x[r * j->c + k] - mean[k]) * scale[k] + beta[k];
+            float v = (e_get(x[r * j->c + k]) - mean[k]) * scale[k] + beta[k];
+            y[r * j->c + k] = e_put(v);
         }
     }
 }
@@ -70,9 +72,9 @@ backward_task(void *context, int64_t task, int worker)
     const rc_call *call = j->call;
     int64_t image = task / j->strips, first = task % j->strips * WIDE;
     int64_t width = j->c - first < WIDE ? j->c - first : WIDE, from = image * j->p * j->c + first;
-    const float *x = call->x[0] ? (const float *)call->x[0] + from : NULL;
-    const float *dy = (const float *)call->dy + from;
-    float *dx = call->dx[0] ? (float *)call->dx[0] + from : NULL;
+    const elem *x = call->x[0] ? (const elem *)call->x[0] + from : NULL;
+    const elem *dy = (const elem *)call->dy + from;
+    elem *dx = call->dx[0] ? (elem *)call->dx[0] + from : NULL;
     const float *ws = call->ws;
     double sum[WIDE] = {0}, product[WIDE] = {0};
     float mean[WIDE], inv[WIDE], scale[WIDE], mean_g[WIDE], mean_gu[WIDE];
@@ -82,10 +84,11 @@ backward_task(void *context, int64_t task, int worker)
     }
     for (int64_t r = 0; r < j->p; r++) {
         for (int64_t k = 0; k < width; k++) {
-            sum[k] += dy[r * j->c + k];
+            sum[k] += e_get(dy[r * j->c + k]);
         }
         for (int64_t k = 0; x && k < width; k++) {
-            product[k] += (double)dy[r * j->c + k] * ((x[r * j->c + k] - mean[k]) * inv[k]);
+            float u = (e_get(x[r * j->c + k]) - mean[k]) * inv[k];
+            product[k] += (double)e_get(dy[r * j->c + k]) * u;
         }
     }
     for (int64_t k = 0; k < width; k++) {
@@ -96,13 +99,13 @@ backward_task(void *context, int64_t task, int worker)
         scale[k] = dx ? ((const float *)call->x[1])[first + k] * inv[k] : 0;
     }
     for (int64_t r = 0; dx && r < j->p; r++) {
-        const float *g = dy + r * j->c, *xr = x + r * j->c;
-        float *to = dx + r * j->c;
+        const elem *g = dy + r * j->c, *xr = x + r * j->c;
+        elem *to = dx + r * j->c;
         RC_IVDEP
         for (int64_t k = 0; k < width; k++) {
-            float u = (xr[k] - mean[k]) * inv[k];
-            float v = scale[k] * (g[k] - mean_g[k] - u * mean_gu[k]);
-            to[k] = call->add[0] ? to[k] + v : v;
+            float u = (e_get(xr[k]) - mean[k]) * inv[k];
+            float v = scale[k] * (e_get(g[k]) - mean_g[k] - u * mean_gu[k]);
+            to[k] = e_put(call->add[0] ? e_get(to[k]) + v : v);
         }
     }
 }
@@ -143,9 +146,11 @@ tmp_size(const rc_attrs *a, const rc_shape *xs, const rc_shape *y, bool backward
     return backward ? 2 * xs[0].d[0] * xs[0].d[1] * (int64_t)sizeof(double) : 0;
 }
 
-const rc_fast_kernel RC_SIMD(rc_fast_instance_norm) = {
-    .name = "rc_f32_instance_norm__" RC_ISA_TEXT,
+const rc_fast_kernel FAST(instance_norm) = {
+    .name = FAST_TEXT("instance_norm"),
     .op = RC_OP_instance_norm,
+    .element = ELEMENT,
+    .refuse = maps_only,
     .tmp_size = tmp_size,
     .forward = forward,
     .backward = backward,

@@ -40,27 +40,29 @@ vf_store(float *p, vf v)
     memcpy(p, &v, sizeof v);
 }
 
-/* Ask for memory that a stream reads AHEAD floats later. Long streams run up to twice as fast
+/* Ask for memory that a stream reads AHEAD bytes later. Long streams run up to twice as fast
  * with it where the hardware's own prefetching is weak; nothing is read, so the end of a buffer
  * does not matter. */
 #ifndef AHEAD
-#define AHEAD 2048
+#define AHEAD 8192
 #endif
-#define STRIP 256 /* floats worked on between two rounds of asking */
+#define STRIP 256 /* elements worked on between two rounds of asking */
 
 RC_INLINE void
-ask(const float *p)
+ask(const void *p)
 {
-    __builtin_prefetch((const void *)((uintptr_t)p + AHEAD * sizeof(float)));
+    __builtin_prefetch((const void *)((uintptr_t)p + AHEAD));
 }
 
 RC_INLINE void
-ask_strip(const float *p, int64_t count)
+ask_bytes(const void *p, int64_t bytes)
 {
-    for (int64_t i = 0; i < count; i += 16) {
-        ask(p + i);
+    for (int64_t i = 0; i < bytes; i += 64) {
+        ask((const char *)p + i);
     }
 }
+
+#define ask_strip(p, count) ask_bytes(p, (count) * (int64_t)sizeof *(p))
 
 /* mask ? a : b, mask from a comparison of vectors. */
 RC_INLINE vf
@@ -84,20 +86,6 @@ vf_sum(vf v)
         sum += v[i];
     }
     return sum;
-}
-
-/* A row of channels: to += from, or to = from. */
-RC_INLINE void
-row_put(float *to, const float *from, int64_t count, bool add)
-{
-    if (!add) {
-        memcpy(to, from, (size_t)count * sizeof *to);
-        return;
-    }
-    RC_IVDEP
-    for (int64_t k = 0; k < count; k++) {
-        to[k] += from[k];
-    }
 }
 
 /* Work on `count` things in tasks of `each`: the cut depends on the shape alone. */

@@ -2,7 +2,7 @@
  * backward; rules and letters: csrc/ops/{activation,add,mul_map,mul_channel}.c. One pass over
  * memory each; in and out may be the same memory. Sums over channels run over a row in float,
  * those over positions in float per 16 positions and in double across. */
-#include "cpu/kernels/simd/loops.h"
+#include "cpu/kernels/simd/element.h"
 
 /* ---- activation and add: flat ---------------------------------------------------------------- */
 
@@ -19,10 +19,11 @@ flat_cut(const rc_call *call)
 
 /* y = act(a + b), b may be NULL. */
 RC_INLINE void
-flat_forward(const flat_job *j, int64_t from, int64_t to, const float *b, int64_t act)
+flat_forward(const flat_job *j, int64_t from, int64_t to, const elem *b, int64_t act)
 {
-    const float *a = j->call->x[0];
-    float *y = j->call->y, slope = (float)j->call->attrs->slope;
+    const elem *a = j->call->x[0];
+    elem *y = j->call->y;
+    float slope = (float)j->call->attrs->slope;
     for (int64_t strip = from; strip < to; strip += STRIP) {
         int64_t end = strip + STRIP < to ? strip + STRIP : to;
         ask_strip(a + strip, end - strip);
@@ -30,12 +31,12 @@ flat_forward(const flat_job *j, int64_t from, int64_t to, const float *b, int64_
             ask_strip(b + strip, end - strip);
             RC_IVDEP
             for (int64_t i = strip; i < end; i++) {
-                y[i] = act_of(act, slope, a[i] + b[i]);
+                y[i] = e_put(act_of(act, slope, e_get(a[i]) + e_get(b[i])));
             }
         } else {
             RC_IVDEP
             for (int64_t i = strip; i < end; i++) {
-                y[i] = act_of(act, slope, a[i]);
+                y[i] = e_put(act_of(act, slope, e_get(a[i])));
             }
         }
     }
@@ -75,19 +76,19 @@ add_forward(const rc_call *call)
 
 /* to (+)= g. */
 RC_INLINE void
-flat_back(const rc_call *call, float *to, bool add, int64_t from, int64_t last, int64_t act)
+flat_back(const rc_call *call, elem *to, bool add, int64_t from, int64_t last, int64_t act)
 {
-    const float *dy = call->dy, *y = act == RC_ACT_NONE ? call->dy : call->y;
+    const elem *dy = call->dy, *y = act == RC_ACT_NONE ? call->dy : call->y;
     float slope = (float)call->attrs->slope;
     if (add) {
         RC_IVDEP
         for (int64_t i = from; i < last; i++) {
-            to[i] += act_back(act, slope, y[i], dy[i]);
+            to[i] = e_put(e_get(to[i]) + act_back(act, slope, e_get(y[i]), e_get(dy[i])));
         }
     } else {
         RC_IVDEP
         for (int64_t i = from; i < last; i++) {
-            to[i] = act_back(act, slope, y[i], dy[i]);
+            to[i] = e_put(act_back(act, slope, e_get(y[i]), e_get(dy[i])));
         }
     }
 }
@@ -103,9 +104,9 @@ flat_backward_task(void *context, int64_t task, int worker)
     int64_t last = cut_to(j->cut, task);
     for (int64_t strip = cut_from(j->cut, task); strip < last; strip += STRIP) {
         int64_t end = strip + STRIP < last ? strip + STRIP : last;
-        ask_strip((const float *)call->dy + strip, end - strip);
+        ask_strip((const elem *)call->dy + strip, end - strip);
         if (call->attrs->act != RC_ACT_NONE) {
-            ask_strip((const float *)call->y + strip, end - strip);
+            ask_strip((const elem *)call->y + strip, end - strip);
         }
         for (int i = call->n_in - 1; i >= 0; i--) {
             if (call->dx[i]) {
@@ -141,33 +142,33 @@ rows_new(const rc_call *call, bool by_channel)
 
 /* to (+)= from * factor, by row or by channel. */
 RC_INLINE void
-row_times(const float *from, float row, const float *channel, float *to, int64_t c, bool add)
+row_times(const elem *from, float row, const float *channel, elem *to, int64_t c, bool add)
 {
     for (int64_t strip = 0; strip < c; strip += STRIP) {
         int64_t end = strip + STRIP < c ? strip + STRIP : c;
         ask_strip(from + strip, end - strip);
         RC_IVDEP
         for (int64_t k = strip; k < end; k++) {
-            float v = (channel ? channel[k] : row) * from[k];
-            to[k] = add ? to[k] + v : v;
+            float v = (channel ? channel[k] : row) * e_get(from[k]);
+            to[k] = e_put(add ? e_get(to[k]) + v : v);
         }
     }
 }
 
 static void
-rows_times(const rows_job *j, int64_t task, const float *from, float *to, bool add)
+rows_times(const rows_job *j, int64_t task, const elem *from, elem *to, bool add)
 {
-    const float *factor = j->call->x[1];
+    const elem *map = j->call->x[1];
     for (int64_t r = cut_from(j->rows, task); r < cut_to(j->rows, task); r++) {
-        const float *channel = factor + r / j->p * j->c;
+        const float *channel = (const float *)j->call->x[1] + r / j->p * j->c; /* a vector */
         if (j->by_channel && add) {
             row_times(from + r * j->c, 0, channel, to + r * j->c, j->c, true);
         } else if (j->by_channel) {
             row_times(from + r * j->c, 0, channel, to + r * j->c, j->c, false);
         } else if (add) {
-            row_times(from + r * j->c, factor[r], NULL, to + r * j->c, j->c, true);
+            row_times(from + r * j->c, e_get(map[r]), NULL, to + r * j->c, j->c, true);
         } else {
-            row_times(from + r * j->c, factor[r], NULL, to + r * j->c, j->c, false);
+            row_times(from + r * j->c, e_get(map[r]), NULL, to + r * j->c, j->c, false);
         }
     }
 }
@@ -196,7 +197,7 @@ mul_channel_forward(const rc_call *call)
 
 /* Sum over a row of dy x: four vectors of sums, 128 channels in float at a time. */
 static double
-row_dot(const float *dy, const float *x, int64_t c)
+row_dot(const elem *dy, const elem *x, int64_t c)
 {
     double total = 0;
     int64_t k = 0;
@@ -205,18 +206,18 @@ row_dot(const float *dy, const float *x, int64_t c)
         int64_t end = k + 8 * 4 * VN < c ? k + 8 * 4 * VN : c;
         for (; k + 4 * VN <= end; k += 4 * VN) {
             for (int i = 0; i < 4; i++) {
-                sum[i] += vf_load(dy + k + i * VN) * vf_load(x + k + i * VN);
+                sum[i] += ve_load(dy + k + i * VN) * ve_load(x + k + i * VN);
                 ask(dy + k + i * VN);
                 ask(x + k + i * VN);
             }
         }
         for (; k + VN <= end; k += VN) {
-            sum[0] += vf_load(dy + k) * vf_load(x + k);
+            sum[0] += ve_load(dy + k) * ve_load(x + k);
         }
         total += vf_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
     }
     for (; k < c; k++) {
-        total += dy[k] * x[k];
+        total += e_get(dy[k]) * e_get(x[k]);
     }
     return total;
 }
@@ -227,11 +228,11 @@ mul_map_backward_task(void *context, int64_t task, int worker)
     (void)worker;
     const rows_job *j = context;
     const rc_call *call = j->call;
-    const float *x = call->x[0], *dy = call->dy;
-    float *da = call->dx[1];
+    const elem *x = call->x[0], *dy = call->dy;
+    elem *da = call->dx[1];
     for (int64_t r = cut_from(j->rows, task); da && r < cut_to(j->rows, task); r++) {
         float v = (float)row_dot(dy + r * j->c, x + r * j->c, j->c);
-        da[r] = call->add[1] ? da[r] + v : v;
+        da[r] = e_put(call->add[1] ? e_get(da[r]) + v : v);
     }
     if (call->dx[0]) {
         rows_times(j, task, call->dy, call->dx[0], call->add[0]);
@@ -253,7 +254,7 @@ mul_channel_sums_task(void *context, int64_t task, int worker)
     (void)worker;
     const rows_job *j = context;
     const rc_call *call = j->call;
-    const float *x = call->x[0], *dy = call->dy;
+    const elem *x = call->x[0], *dy = call->dy;
     float *ds = call->dx[1];
     int64_t c = j->c, strips = (c + WIDE - 1) / WIDE, n = task / strips;
     int64_t first = task % strips * WIDE, width = c - first < WIDE ? c - first : WIDE;
@@ -262,10 +263,10 @@ mul_channel_sums_task(void *context, int64_t task, int worker)
         float block[WIDE] = {0};
         int64_t end = p + 16 < j->p ? p + 16 : j->p;
         for (int64_t i = p; i < end; i++) {
-            const float *xs = x + (n * j->p + i) * c + first;
-            const float *ds_from = dy + (n * j->p + i) * c + first;
+            const elem *xs = x + (n * j->p + i) * c + first;
+            const elem *ds_from = dy + (n * j->p + i) * c + first;
             for (int64_t k = 0; k < width; k++) {
-                block[k] += ds_from[k] * xs[k];
+                block[k] += e_get(ds_from[k]) * e_get(xs[k]);
             }
         }
         for (int64_t k = 0; k < width; k++) {
@@ -299,27 +300,35 @@ mul_channel_backward(const rc_call *call)
     }
 }
 
-const rc_fast_kernel RC_SIMD(rc_fast_activation) = {
-    .name = "rc_f32_activation__" RC_ISA_TEXT,
+const rc_fast_kernel FAST(activation) = {
+    .name = FAST_TEXT("activation"),
     .op = RC_OP_activation,
+    .element = ELEMENT,
+    .refuse = maps_only,
     .forward = activation_forward,
     .backward = flat_backward,
 };
-const rc_fast_kernel RC_SIMD(rc_fast_add) = {
-    .name = "rc_f32_add__" RC_ISA_TEXT,
+const rc_fast_kernel FAST(add) = {
+    .name = FAST_TEXT("add"),
     .op = RC_OP_add,
+    .element = ELEMENT,
+    .refuse = maps_only,
     .forward = add_forward,
     .backward = flat_backward,
 };
-const rc_fast_kernel RC_SIMD(rc_fast_mul_map) = {
-    .name = "rc_f32_mul_map__" RC_ISA_TEXT,
+const rc_fast_kernel FAST(mul_map) = {
+    .name = FAST_TEXT("mul_map"),
     .op = RC_OP_mul_map,
+    .element = ELEMENT,
+    .refuse = maps_only,
     .forward = mul_map_forward,
     .backward = mul_map_backward,
 };
-const rc_fast_kernel RC_SIMD(rc_fast_mul_channel) = {
-    .name = "rc_f32_mul_channel__" RC_ISA_TEXT,
+const rc_fast_kernel FAST(mul_channel) = {
+    .name = FAST_TEXT("mul_channel"),
     .op = RC_OP_mul_channel,
+    .element = ELEMENT,
+    .refuse = maps_only,
     .forward = mul_channel_forward,
     .backward = mul_channel_backward,
 };

@@ -3,7 +3,7 @@
  *
  * Work runs over strips of neighbouring channels, so that every loop inside is over memory in
  * order; only channel_pool sums across a row. */
-#include "cpu/kernels/simd/loops.h"
+#include "cpu/kernels/simd/element.h"
 #include "ops/region.h"
 
 #define WIDE 128 /* channels of a strip */
@@ -25,10 +25,9 @@ window_new(const rc_call *call)
 
 /* One output, all channels: the taps inside x first, then a vector of channels at a time. */
 static void
-window_max(const window_job *j, const float *image, int64_t top, int64_t left, float *y,
-           uint8_t *ws)
+window_max(const window_job *j, const elem *image, int64_t top, int64_t left, elem *y, uint8_t *ws)
 {
-    const float *from[256]; /* kernel <= 16 */
+    const elem *from[256]; /* kernel <= 16 */
     uint8_t tap[256];
     int taps = 0;
     for (int64_t i = 0; i < j->kernel * j->kernel; i++) {
@@ -40,15 +39,15 @@ window_max(const window_job *j, const float *image, int64_t top, int64_t left, f
     }
     int64_t k = 0;
     for (; k + VN <= j->c; k += VN) {
-        vf best = vf_load(from[0] + k);
+        vf best = ve_load(from[0] + k);
         vi zero = {0}, won = zero + tap[0];
         for (int t = 1; t < taps; t++) {
-            vf v = vf_load(from[t] + k);
+            vf v = ve_load(from[t] + k);
             vi more = v > best;
             best = vf_select(more, v, best);
             won = vi_select(more, zero + tap[t], won);
         }
-        vf_store(y + k, best);
+        ve_store(y + k, best);
         if (ws) {
             vb bytes = __builtin_convertvector(won, vb);
             memcpy(ws + k, &bytes, sizeof bytes);
@@ -57,7 +56,7 @@ window_max(const window_job *j, const float *image, int64_t top, int64_t left, f
     for (; k < j->c; k++) {
         int best = 0;
         for (int t = 1; t < taps; t++) {
-            best = from[t][k] > from[best][k] ? t : best;
+            best = e_get(from[t][k]) > e_get(from[best][k]) ? t : best;
         }
         y[k] = from[best][k];
         if (ws) {
@@ -71,12 +70,12 @@ window_task(void *context, int64_t row, int worker)
 {
     (void)worker;
     const window_job *j = context;
-    const float *image = (const float *)j->call->x[0] + row / j->oh * j->h * j->w * j->c;
+    const elem *image = (const elem *)j->call->x[0] + row / j->oh * j->h * j->w * j->c;
     int64_t top = row % j->oh * j->stride - j->pad;
     for (int64_t ox = 0; ox < j->ow; ox++) {
         int64_t at = (row * j->ow + ox) * j->c;
         uint8_t *ws = j->call->ws;
-        window_max(j, image, top, ox * j->stride - j->pad, (float *)j->call->y + at,
+        window_max(j, image, top, ox * j->stride - j->pad, (elem *)j->call->y + at,
                    ws ? ws + at : NULL);
     }
 }
@@ -88,7 +87,8 @@ max_pool2d_forward(const rc_call *call)
     rc_parallel(call->ys.d[0] * j.oh, call->threads, window_task, &j);
 }
 
-/* One row of dx gathers from the windows that cover it, in the order of their outputs. */
+/* One row of dx gathers from the windows that cover it, in the order of their outputs; sums of a
+ * strip of channels stay in float. */
 static void
 window_backward_task(void *context, int64_t row, int worker)
 {
@@ -96,12 +96,15 @@ window_backward_task(void *context, int64_t row, int worker)
     const window_job *j = context;
     const rc_call *call = j->call;
     int64_t n = row / j->h, iy = row % j->h + j->pad, last = iy / j->stride;
-    float *dx = (float *)call->dx[0] + row * j->w * j->c;
-    if (!call->add[0]) {
-        memset(dx, 0, (size_t)(j->w * j->c) * sizeof *dx);
-    }
-    for (int64_t ix = 0; ix < j->w; ix++, dx += j->c) {
-        int64_t column = ix + j->pad;
+    int64_t strips = (j->c + WIDE - 1) / WIDE;
+    for (int64_t i = 0; i < j->w * strips; i++) {
+        int64_t column = i / strips + j->pad, first = i % strips * WIDE;
+        int64_t width = j->c - first < WIDE ? j->c - first : WIDE;
+        elem *dx = (elem *)call->dx[0] + (row * j->w + i / strips) * j->c + first;
+        float sum[WIDE];
+        for (int64_t k = 0; k < width; k++) {
+            sum[k] = call->add[0] ? e_get(dx[k]) : 0;
+        }
         for (int64_t oy = last < j->oh ? last : j->oh - 1; oy >= 0; oy--) {
             int64_t ky = iy - oy * j->stride;
             int64_t ox = column / j->stride;
@@ -110,18 +113,20 @@ window_backward_task(void *context, int64_t row, int worker)
                 if (kx >= j->kernel) {
                     break;
                 }
-                int64_t at = ((n * j->oh + oy) * j->ow + ox) * j->c;
-                const float *restrict dy = (const float *)call->dy + at;
+                int64_t at = ((n * j->oh + oy) * j->ow + ox) * j->c + first;
+                const elem *restrict dy = (const elem *)call->dy + at;
                 const uint8_t *restrict ws = (const uint8_t *)call->ws + at;
                 uint8_t tap = (uint8_t)(ky * j->kernel + kx);
-                RC_IVDEP
-                for (int64_t k = 0; k < j->c; k++) {
-                    dx[k] += ws[k] == tap ? dy[k] : 0.0f;
+                for (int64_t k = 0; k < width; k++) {
+                    sum[k] += ws[k] == tap ? e_get(dy[k]) : 0.0f;
                 }
             }
             if (ky >= j->kernel) {
                 break;
             }
+        }
+        for (int64_t k = 0; k < width; k++) {
+            dx[k] = e_put(sum[k]);
         }
     }
 }
@@ -169,10 +174,9 @@ region_mean(const rc_call *call, strip_at s, rc_region r)
             int64_t to = from + 16 < r.right ? from + 16 : r.right;
             float block[WIDE] = {0};
             for (int64_t p = from; p < to; p++) {
-                const float *x = (const float *)call->x[0] + ((s.n * h + i) * w + p) * c
-                                 + s.first;
+                const elem *x = (const elem *)call->x[0] + ((s.n * h + i) * w + p) * c + s.first;
                 for (int64_t k = 0; k < s.width; k++) {
-                    block[k] += x[k];
+                    block[k] += e_get(x[k]);
                 }
             }
             for (int64_t k = 0; k < s.width; k++) {
@@ -197,10 +201,10 @@ region_max(const rc_call *call, strip_at s, rc_region r)
     memset(won, 0xFF, sizeof won);
     for (int64_t i = r.top; i < r.bottom; i++) {
         for (int64_t p = r.left; p < r.right; p++) {
-            const float *x = (const float *)call->x[0] + ((s.n * h + i) * w + p) * c + s.first;
+            const elem *x = (const elem *)call->x[0] + ((s.n * h + i) * w + p) * c + s.first;
             for (int64_t k = 0; k < s.width; k++) {
-                bool more = !any || x[k] > best[k];
-                best[k] = more ? x[k] : best[k];
+                bool more = !any || e_get(x[k]) > best[k];
+                best[k] = more ? e_get(x[k]) : best[k];
                 won[k] = more ? (int32_t)(i * w + p) : won[k];
             }
             any = true;
@@ -239,7 +243,7 @@ region_backward_task(void *context, int64_t task, int worker)
     const rc_call *call = context;
     strip_at s = strip_of(call, task);
     int64_t c = call->xs[0].d[1], h = call->xs[0].d[2], w = call->xs[0].d[3];
-    float *dx = (float *)call->dx[0] + s.n * h * w * c + s.first;
+    elem *dx = (elem *)call->dx[0] + s.n * h * w * c + s.first;
     const float *dy = (const float *)call->dy + s.n * c + s.first;
     for (int64_t p = 0; !call->add[0] && p < h * w; p++) {
         memset(dx + p * c, 0, (size_t)s.width * sizeof *dx);
@@ -248,7 +252,8 @@ region_backward_task(void *context, int64_t task, int worker)
         const int32_t *won = (const int32_t *)call->ws + s.n * c + s.first;
         for (int64_t k = 0; k < s.width; k++) {
             if (won[k] >= 0) { /* else the region was empty */
-                dx[won[k] * c + k] += dy[k];
+                elem *to = &dx[won[k] * c + k];
+                *to = e_put(e_get(*to) + dy[k]);
             }
         }
         return;
@@ -257,10 +262,10 @@ region_backward_task(void *context, int64_t task, int worker)
     float share = 1 / (float)((r.bottom - r.top) * (r.right - r.left));
     for (int64_t i = r.top; i < r.bottom; i++) {
         for (int64_t p = r.left; p < r.right; p++) {
-            float *to = dx + (i * w + p) * c;
+            elem *to = dx + (i * w + p) * c;
             RC_IVDEP
             for (int64_t k = 0; k < s.width; k++) {
-                to[k] += dy[k] * share;
+                to[k] = e_put(e_get(to[k]) + dy[k] * share);
             }
         }
     }
@@ -282,7 +287,7 @@ typedef struct rows_job {
 
 /* Four vectors of sums, 128 VN channels in float at a time. */
 static double
-row_sum(const float *x, int64_t c)
+row_sum(const elem *x, int64_t c)
 {
     double total = 0;
     int64_t k = 0;
@@ -291,31 +296,31 @@ row_sum(const float *x, int64_t c)
         int64_t end = k + 8 * 4 * VN < c ? k + 8 * 4 * VN : c;
         for (; k + 4 * VN <= end; k += 4 * VN) {
             for (int i = 0; i < 4; i++) {
-                sum[i] += vf_load(x + k + i * VN);
+                sum[i] += ve_load(x + k + i * VN);
                 ask(x + k + i * VN);
             }
         }
         for (; k + VN <= end; k += VN) {
-            sum[0] += vf_load(x + k);
+            sum[0] += ve_load(x + k);
         }
         total += vf_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
     }
     for (; k < c; k++) {
-        total += x[k];
+        total += e_get(x[k]);
     }
     return total;
 }
 
 /* The lowest channel of the largest value: each lane keeps its first, then the lanes meet. */
 static int64_t
-row_max(const float *x, int64_t c)
+row_max(const elem *x, int64_t c)
 {
     int64_t k = 0, won = 0;
     if (c >= VN) {
-        vf best = vf_load(x);
+        vf best = ve_load(x);
         vi at = {0}, where = {0};
         for (k = VN; k + VN <= c; k += VN) {
-            vf v = vf_load(x + k);
+            vf v = ve_load(x + k);
             vi more = v > best;
             at += VN;
             best = vf_select(more, v, best);
@@ -325,13 +330,13 @@ row_max(const float *x, int64_t c)
         won = where[0];
         for (int i = 1; i < VN; i++) {
             int64_t channel = where[i] + i;
-            if (best[i] > x[won] || (best[i] == x[won] && channel < won)) {
+            if (best[i] > e_get(x[won]) || (best[i] == e_get(x[won]) && channel < won)) {
                 won = channel;
             }
         }
     }
     for (; k < c; k++) {
-        won = x[k] > x[won] ? k : won;
+        won = e_get(x[k]) > e_get(x[won]) ? k : won;
     }
     return won;
 }
@@ -341,12 +346,12 @@ channel_task(void *context, int64_t task, int worker)
 {
     (void)worker;
     const rows_job *j = context;
-    const float *x = j->call->x[0];
-    float *y = j->call->y;
+    const elem *x = j->call->x[0];
+    elem *y = j->call->y;
     int32_t *ws = j->call->ws;
     for (int64_t r = cut_from(j->rows, task); r < cut_to(j->rows, task); r++) {
         if (j->call->attrs->mode == 0) {
-            y[r] = (float)(row_sum(x + r * j->c, j->c) / (double)j->c);
+            y[r] = e_put((float)(row_sum(x + r * j->c, j->c) / (double)j->c));
             continue;
         }
         int64_t won = row_max(x + r * j->c, j->c);
@@ -363,20 +368,21 @@ channel_backward_task(void *context, int64_t task, int worker)
     (void)worker;
     const rows_job *j = context;
     const rc_call *call = j->call;
-    const float *dy = call->dy;
+    const elem *dy = call->dy;
     bool add = call->add[0];
     for (int64_t r = cut_from(j->rows, task); r < cut_to(j->rows, task); r++) {
-        float *dx = (float *)call->dx[0] + r * j->c;
+        elem *dx = (elem *)call->dx[0] + r * j->c;
         if (call->attrs->mode == 1) {
             if (!add) {
                 memset(dx, 0, (size_t)j->c * sizeof *dx);
             }
-            dx[((const int32_t *)call->ws)[r]] += dy[r];
+            elem *to = &dx[((const int32_t *)call->ws)[r]];
+            *to = e_put(e_get(*to) + e_get(dy[r]));
             continue;
         }
-        float share = dy[r] / (float)j->c;
+        float share = e_get(dy[r]) / (float)j->c;
         for (int64_t k = 0; k < j->c; k++) {
-            dx[k] = add ? dx[k] + share : share;
+            dx[k] = e_put(add ? e_get(dx[k]) + share : share);
         }
     }
 }
@@ -402,21 +408,27 @@ channel_pool_backward(const rc_call *call)
     rc_parallel(j.rows.tasks, call->threads, channel_backward_task, &j);
 }
 
-const rc_fast_kernel RC_SIMD(rc_fast_max_pool2d) = {
-    .name = "rc_f32_max_pool2d__" RC_ISA_TEXT,
+const rc_fast_kernel FAST(max_pool2d) = {
+    .name = FAST_TEXT("max_pool2d"),
     .op = RC_OP_max_pool2d,
+    .element = ELEMENT,
+    .refuse = maps_only,
     .forward = max_pool2d_forward,
     .backward = max_pool2d_backward,
 };
-const rc_fast_kernel RC_SIMD(rc_fast_region_pool) = {
-    .name = "rc_f32_region_pool__" RC_ISA_TEXT,
+const rc_fast_kernel FAST(region_pool) = {
+    .name = FAST_TEXT("region_pool"),
     .op = RC_OP_region_pool,
+    .element = ELEMENT,
+    .refuse = maps_only,
     .forward = region_pool_forward,
     .backward = region_pool_backward,
 };
-const rc_fast_kernel RC_SIMD(rc_fast_channel_pool) = {
-    .name = "rc_f32_channel_pool__" RC_ISA_TEXT,
+const rc_fast_kernel FAST(channel_pool) = {
+    .name = FAST_TEXT("channel_pool"),
     .op = RC_OP_channel_pool,
+    .element = ELEMENT,
+    .refuse = maps_only,
     .forward = channel_pool_forward,
     .backward = channel_pool_backward,
 };

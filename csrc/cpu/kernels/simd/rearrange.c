@@ -1,7 +1,7 @@
 /* Concatenation and slices over channels, and dropout; rules: csrc/ops/{concat,slice,dropout}.c.
  * Rows of channels are copied or added whole, cut by rows. */
 #include "base/random.h"
-#include "cpu/kernels/simd/loops.h"
+#include "cpu/kernels/simd/element.h"
 
 typedef struct job {
     const rc_call *call;
@@ -16,12 +16,12 @@ concat_task(void *context, int64_t task, int worker)
     (void)worker;
     const job *j = context;
     const rc_call *call = j->call;
-    float *y = call->y;
+    elem *y = call->y;
     int64_t c = call->ys.d[1], at = 0, from = cut_from(j->rows, task);
     for (int i = 0; i < call->n_in; i++) {
         int64_t width = call->xs[i].d[1];
         for (int64_t r = from; r < cut_to(j->rows, task); r++) {
-            const float *x = (const float *)call->x[i] + r * width;
+            const elem *x = (const elem *)call->x[i] + r * width;
             ask_strip(x, width);
             row_put(y + r * c + at, x, width, false);
         }
@@ -35,12 +35,12 @@ concat_backward_task(void *context, int64_t task, int worker)
     (void)worker;
     const job *j = context;
     const rc_call *call = j->call;
-    const float *dy = call->dy;
+    const elem *dy = call->dy;
     int64_t c = call->ys.d[1], at = 0, from = cut_from(j->rows, task);
     for (int i = 0; i < call->n_in; i++) {
         int64_t width = call->xs[i].d[1];
         for (int64_t r = from; call->dx[i] && r < cut_to(j->rows, task); r++) {
-            row_put((float *)call->dx[i] + r * width, dy + r * c + at, width, call->add[i]);
+            row_put((elem *)call->dx[i] + r * width, dy + r * c + at, width, call->add[i]);
         }
         at += width;
     }
@@ -70,8 +70,8 @@ slice_task(void *context, int64_t task, int worker)
     const rc_call *call = j->call;
     int64_t c = call->xs[0].d[1], width = call->ys.d[1];
     for (int64_t r = cut_from(j->rows, task); r < cut_to(j->rows, task); r++) {
-        row_put((float *)call->y + r * width,
-                (const float *)call->x[0] + r * c + call->attrs->from, width, false);
+        row_put((elem *)call->y + r * width,
+                (const elem *)call->x[0] + r * c + call->attrs->from, width, false);
     }
 }
 
@@ -83,12 +83,12 @@ slice_backward_task(void *context, int64_t task, int worker)
     const rc_call *call = j->call;
     int64_t c = call->xs[0].d[1], width = call->ys.d[1], from = call->attrs->from;
     for (int64_t r = cut_from(j->rows, task); r < cut_to(j->rows, task); r++) {
-        float *dx = (float *)call->dx[0] + r * c;
+        elem *dx = (elem *)call->dx[0] + r * c;
         if (!call->add[0]) {
             memset(dx, 0, (size_t)from * sizeof *dx);
             memset(dx + from + width, 0, (size_t)(c - from - width) * sizeof *dx);
         }
-        row_put(dx + from, (const float *)call->dy + r * width, width, call->add[0]);
+        row_put(dx + from, (const elem *)call->dy + r * width, width, call->add[0]);
     }
 }
 
@@ -110,19 +110,19 @@ slice_backward(const rc_call *call)
 
 /* One row of a matrix, or one position of a map: slots slot, slot + step, … */
 static void
-drop(uint64_t stream, uint64_t slot, uint64_t step, float limit, float scale, const float *from,
-     float *to, int64_t count, bool add)
+drop(uint64_t stream, uint64_t slot, uint64_t step, float limit, float scale, const elem *from,
+     elem *to, int64_t count, bool add)
 {
     RC_IVDEP
     for (int64_t k = 0; k < count; k++) {
         float u = rc_uniform(rc_random_step(stream, slot + step * (uint64_t)k));
-        float v = u >= limit ? from[k] * scale : 0;
-        to[k] = add ? to[k] + v : v;
+        float v = u >= limit ? e_get(from[k]) * scale : 0;
+        to[k] = e_put(add ? e_get(to[k]) + v : v);
     }
 }
 
 static void
-dropout_apply(const rc_call *call, const float *from, float *to, bool add)
+dropout_apply(const rc_call *call, const elem *from, elem *to, bool add)
 {
     int64_t rows = call->ys.d[0], size = rc_shape_count(&call->ys) / rows;
     if (!call->training || call->attrs->p == 0) {
@@ -157,21 +157,27 @@ dropout_backward(const rc_call *call)
     dropout_apply(call, call->dy, call->dx[0], call->add[0]);
 }
 
-const rc_fast_kernel RC_SIMD(rc_fast_concat) = {
-    .name = "rc_f32_concat__" RC_ISA_TEXT,
+const rc_fast_kernel FAST(concat) = {
+    .name = FAST_TEXT("concat"),
     .op = RC_OP_concat,
+    .element = ELEMENT,
+    .refuse = maps_only,
     .forward = concat_forward,
     .backward = concat_backward,
 };
-const rc_fast_kernel RC_SIMD(rc_fast_slice) = {
-    .name = "rc_f32_slice__" RC_ISA_TEXT,
+const rc_fast_kernel FAST(slice) = {
+    .name = FAST_TEXT("slice"),
     .op = RC_OP_slice,
+    .element = ELEMENT,
+    .refuse = maps_only,
     .forward = slice_forward,
     .backward = slice_backward,
 };
-const rc_fast_kernel RC_SIMD(rc_fast_dropout) = {
-    .name = "rc_f32_dropout__" RC_ISA_TEXT,
+const rc_fast_kernel FAST(dropout) = {
+    .name = FAST_TEXT("dropout"),
     .op = RC_OP_dropout,
+    .element = ELEMENT,
+    .refuse = maps_only,
     .forward = dropout_forward,
     .backward = dropout_backward,
 };

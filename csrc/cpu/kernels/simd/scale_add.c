@@ -20,12 +20,13 @@ forward_task(void *context, int64_t task, int worker)
 {
     (void)worker;
     const job *j = context;
-    const float *a = j->call->x[1], *b = j->call->x[2];
-    float s = *(const float *)j->call->x[0], *y = j->call->y;
+    const elem *a = j->call->x[1], *b = j->call->x[2];
+    elem *y = j->call->y;
+    float s = *(const float *)j->call->x[0];
     int64_t to = cut_to(j->cut, task);
     RC_IVDEP
     for (int64_t i = cut_from(j->cut, task); i < to; i++) {
-        y[i] = s * a[i] + b[i];
+        y[i] = e_put(s * e_get(a[i]) + e_get(b[i]));
     }
 }
 
@@ -36,32 +37,29 @@ backward_task(void *context, int64_t task, int worker)
     (void)worker;
     job *j = context;
     const rc_call *call = j->call;
-    const float *a = call->x[1], *dy = call->dy;
-    float *da = call->dx[1], *db = call->dx[2];
+    const elem *a = call->x[1], *dy = call->dy;
+    elem *da = call->dx[1], *db = call->dx[2];
     float s = da ? *(const float *)call->x[0] : 0;
     int64_t to = cut_to(j->cut, task);
     double sum = 0;
     for (int64_t strip = cut_from(j->cut, task); strip < to; strip += 4 * STRIP) {
         int64_t end = strip + 4 * STRIP < to ? strip + 4 * STRIP : to;
-        sum += call->dx[0] ? dot_double(dy + strip, a + strip, end - strip) : 0;
+        sum += call->dx[0] ? dot_elements(dy + strip, a + strip, end - strip) : 0;
         if (da && call->add[1]) {
             RC_IVDEP
             for (int64_t i = strip; i < end; i++) {
-                da[i] += s * dy[i];
+                da[i] = e_put(e_get(da[i]) + s * e_get(dy[i]));
             }
         } else if (da) {
             RC_IVDEP
             for (int64_t i = strip; i < end; i++) {
-                da[i] = s * dy[i];
+                da[i] = e_put(s * e_get(dy[i]));
             }
         }
         if (db && call->add[2]) {
-            RC_IVDEP
-            for (int64_t i = strip; i < end; i++) {
-                db[i] += dy[i];
-            }
+            row_put(db + strip, dy + strip, end - strip, true);
         } else if (db && db != dy) {
-            memcpy(db + strip, dy + strip, (size_t)(end - strip) * sizeof *db);
+            row_put(db + strip, dy + strip, end - strip, false);
         }
     }
     j->partial[task] = sum;
@@ -89,9 +87,11 @@ backward(const rc_call *call)
     }
 }
 
-const rc_fast_kernel RC_SIMD(rc_fast_scale_add) = {
-    .name = "rc_f32_scale_add__" RC_ISA_TEXT,
+const rc_fast_kernel FAST(scale_add) = {
+    .name = FAST_TEXT("scale_add"),
     .op = RC_OP_scale_add,
+    .element = ELEMENT,
+    .refuse = maps_only,
     .forward = forward,
     .backward = backward,
 };

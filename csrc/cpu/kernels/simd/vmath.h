@@ -8,7 +8,7 @@
 #ifndef RC_VMATH_H
 #define RC_VMATH_H
 
-#include "cpu/kernels/simd/loops.h"
+#include "cpu/kernels/simd/element.h"
 
 typedef double vd __attribute__((vector_size(VN * 8)));
 
@@ -96,6 +96,30 @@ store_lanes(float *p, vf v, int64_t count)
     }
 }
 
+#if RC_BF16_MAPS
+/* The same of elements of maps. */
+RC_INLINE vf
+load_some(const elem *p, int64_t count, float fill)
+{
+    float v[VN];
+    for (int64_t i = 0; i < VN && count < VN; i++) {
+        v[i] = i < count ? e_get(p[i]) : fill;
+    }
+    return count >= VN ? ve_load(p) : vf_load(v);
+}
+
+RC_INLINE void
+store_some(elem *p, vf v, int64_t count)
+{
+    elem some[VN];
+    ve_store(some, v);
+    memcpy(p, some, (size_t)(count < VN ? count : VN) * sizeof *p);
+}
+#else
+#define load_some load_lanes
+#define store_some store_lanes
+#endif
+
 #define vd_of(v) __builtin_convertvector(v, vd) /* a function would have to return two registers */
 
 /* Lanes added up in a fixed order. */
@@ -109,22 +133,25 @@ vd_sum(vd v)
     return sum;
 }
 
-/* sum of a b over count values, products and sums in double. */
-RC_INLINE double
-dot_double(const float *a, const float *b, int64_t count)
-{
-    vd sum[2] = {{0}, {0}};
-    int64_t i = 0;
-    for (; i + 2 * VN <= count; i += 2 * VN) {
-        sum[0] += vd_of(vf_load(a + i)) * vd_of(vf_load(b + i));
-        sum[1] += vd_of(vf_load(a + i + VN)) * vd_of(vf_load(b + i + VN));
+/* sum of a b over count values, products and sums in double: of floats, of elements of maps. */
+#define DOT(name, type, load, get)                                              \
+    RC_INLINE double                                                            \
+    name(const type *a, const type *b, int64_t count)                           \
+    {                                                                           \
+        vd sum[2] = {{0}, {0}};                                                 \
+        int64_t i = 0;                                                          \
+        for (; i + 2 * VN <= count; i += 2 * VN) {                              \
+            sum[0] += vd_of(load(a + i)) * vd_of(load(b + i));                  \
+            sum[1] += vd_of(load(a + i + VN)) * vd_of(load(b + i + VN));        \
+        }                                                                       \
+        double rest = 0;                                                        \
+        for (; i < count; i++) {                                                \
+            rest += (double)get(a[i]) * get(b[i]);                              \
+        }                                                                       \
+        return vd_sum(sum[0] + sum[1]) + rest;                                  \
     }
-    double rest = 0;
-    for (; i < count; i++) {
-        rest += (double)a[i] * b[i];
-    }
-    return vd_sum(sum[0] + sum[1]) + rest;
-}
+DOT(dot_double, float, vf_load, )
+DOT(dot_elements, elem, ve_load, e_get)
 
 /* y = softmax(sign x) of one row; x and y may be the same memory. */
 RC_INLINE void
