@@ -6,7 +6,7 @@
  * 16 rows in float (statistics of few rows: none), added up in double per task, tasks in order.
  * The variance is of x minus the first row, so that a mean far off zero costs no accuracy. With
  * a residual the first backward pass already writes its gradient g, and the second reads g in
- * place of dy and y. */
+ * place of dy and y, unless bf16 has rounded it (of a ReLU it is dy or 0). */
 #include "cpu/kernels/simd/element.h"
 
 #define BLOCK 16 /* rows summed in float */
@@ -520,7 +520,8 @@ backward(const rc_call *call)
     }
     j.g = call->dy;
     j.y = call->y ? call->y : call->dy;
-    if (dresidual && !call->add[5]) { /* g is there already */
+    bool as_it_was = ELEMENT == RC_REAL || j.from == FROM_NOTHING || call->attrs->act == RC_ACT_RELU;
+    if (dresidual && !call->add[5] && as_it_was) { /* g is there already, and not rounded */
         j.g = dresidual;
         j.from = FROM_NOTHING;
     }
