@@ -229,11 +229,10 @@ keys_rows(rc_cuda_stream stream, int64_t images, P p, kept keep, bool to_b, bool
               static_cast<size_t>(BR) * p.r * 4, stream, p, keep, blocks, to_b, to_v);
 }
 
-/* As many rows as there is room for, `bytes` each; a row of more than ROOM has no kernel: over
- * 21,504 keys forward and 10,752 backward. */
+/* As many rows as there is room for, `bytes` each; a row of more than that has no kernel (`limit`). */
 #define RC_BY_ROWS(bytes, function, ...)        \
     do {                                        \
-        int64_t fit_ = ROOM / (bytes);          \
+        int64_t fit_ = RC_SHARED_ROOM / (bytes);          \
         if (fit_ >= 32) {                       \
             function<32>(__VA_ARGS__);          \
         } else if (fit_ >= 16) {                \
@@ -246,6 +245,17 @@ keys_rows(rc_cuda_stream stream, int64_t images, P p, kept keep, bool to_b, bool
             function<1>(__VA_ARGS__);           \
         }                                       \
     } while (0)
+
+/* r queries and c keys: of the longer row, which is the keys' but where backward goes by keys. */
+static inline rc_cuda_limit
+limit(int64_t r, int64_t c, bool backward)
+{
+    int64_t keys = RC_SHARED_ROOM / (backward ? 8 : 4), queries = RC_SHARED_ROOM / 4;
+    if (backward && r > queries && c <= keys) {
+        return {r, queries, "queries"};
+    }
+    return {c, keys, "keys"};
+}
 
 template <class P>
 static void

@@ -15,7 +15,8 @@
  * and planes int64. ws is laid out for real = float, as csrc/ops writes it, unless cuda/ops says
  * otherwise; it never needs more than ws_size(…, 4).
  *
- * Limits, for the planner to check: a value has at most RC_CUDA_MOST elements. */
+ * Limits, which runtime/choices.c checks while a plan is made: a value has at most RC_CUDA_MOST
+ * elements, a batch RC_CUDA_BATCH images (what a grid's second dimension takes); `limit` below. */
 #ifndef RC_CUDA_H
 #define RC_CUDA_H
 
@@ -26,6 +27,7 @@ extern "C" {
 #include "graph/op.h"
 
 #define RC_CUDA_MOST INT32_MAX
+#define RC_CUDA_BATCH 65535
 
 typedef void *rc_cuda_stream; /* a cudaStream_t */
 
@@ -37,12 +39,19 @@ typedef struct rc_cuda_record {
 
 typedef void (*rc_cuda_launch)(const rc_call *call, rc_cuda_stream stream);
 
+typedef struct rc_cuda_limit {
+    int64_t is, most;
+    const char *what; /* as users call it, in the plural */
+} rc_cuda_limit;
+
 typedef struct rc_cuda_op {
     rc_cuda_launch forward, backward; /* NULL: none */
     rc_cuda_launch commit;
     /* Bytes of tmp; NULL: none. Of the call, shapes, attributes and which of x, dx, ws are there
      * (not NULL) are looked at. */
     int64_t (*tmp_size)(const rc_call *call, bool backward);
+    /* What this pass has room for in a block's shared memory; NULL: any size will do. */
+    rc_cuda_limit (*limit)(const rc_call *call, bool backward);
 } rc_cuda_op;
 
 /* By rc_op_id. Empty: conv2d, linear and matmul, which are cuDNN's and cuBLAS's. */

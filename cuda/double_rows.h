@@ -65,11 +65,7 @@ static __global__ void __launch_bounds__(RC_BLOCK)
 mean_kernel(const double *parts, int count, double divisor, float *y)
 {
     RC_SHARED(double, s, 33);
-    double sum = 0;
-    for (int i = threadIdx.x; i < count; i += RC_BLOCK) {
-        sum += parts[i];
-    }
-    sum = rc_block_sum(sum, s);
+    double sum = rc_parts_sum<double>(parts, count, s);
     if (threadIdx.x == 0) {
         *y = static_cast<float>(sum / divisor);
     }

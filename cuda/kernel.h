@@ -79,6 +79,19 @@ rc_cuda_type_of(const rc_call *call)
             pass<float>(call, stream);                                        \
         }                                                                     \
     }
+/* For operations that do to dy what they do to x: apply<T>(call, from, to, add, stream). */
+#define RC_CUDA_FORWARD_APPLIES                             \
+    template <class T>                                      \
+    void forward(const rc_call *call, rc_cuda_stream stream) \
+    {                                                       \
+        apply<T>(call, call->x[0], call->y, false, stream); \
+    }
+#define RC_CUDA_BACKWARD_APPLIES                                         \
+    template <class T>                                                   \
+    void backward(const rc_call *call, rc_cuda_stream stream)            \
+    {                                                                    \
+        apply<T>(call, call->dy, call->dx[0], call->add[0], stream);     \
+    }
 /* For operations whose values are float32 whatever the network's type is. */
 #define RC_CUDA_LAUNCHER_F32(op, pass)                                        \
     extern "C" void rc_cuda_##op##_##pass(const rc_call *, rc_cuda_stream);   \
@@ -89,6 +102,14 @@ rc_cuda_type_of(const rc_call *call)
 #define RC_CUDA_TMP(op)                                                       \
     extern "C" int64_t rc_cuda_##op##_tmp(const rc_call *, bool);             \
     extern "C" int64_t rc_cuda_##op##_tmp(const rc_call *call, bool backward)
+
+#define RC_CUDA_LIMIT(op)                                                     \
+    extern "C" rc_cuda_limit rc_cuda_##op##_limit(const rc_call *, bool);     \
+    extern "C" rc_cuda_limit rc_cuda_##op##_limit(const rc_call *call, bool backward)
+
+/* Bytes of shared memory that a launch may ask for: any card's 99 KiB, less what kernels have of it
+ * anyway. */
+enum { RC_SHARED_ROOM = 84 * 1024 };
 
 static inline int64_t
 rc_up(int64_t a, int64_t b)
@@ -309,6 +330,17 @@ rc_block_sum(V v, S s)
     RC_SYNC();
     return s[32];
 }
+/* What such sums of many blocks add up to, by one block, likewise. */
+template <class V, class P, class S>
+static __device__ __forceinline__ V
+rc_parts_sum(const P *parts, int count, S s)
+{
+    V sum = 0;
+    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+        sum += parts[i];
+    }
+    return rc_block_sum(sum, s);
+}
 template <class S>
 static __device__ __forceinline__ float
 rc_block_max(float v, S s)
@@ -330,38 +362,18 @@ rc_block_max(float v, S s)
     return s[32];
 }
 
-/* ---- activations (csrc/ops/act.h) ------------------------------------------------------------- */
+/* ---- activations -------------------------------------------------------------------------------- */
+
+RC_ACT_FUNCTIONS(rc_act, float, expf, static __device__ __forceinline__)
 
 struct rc_activation {
     int kind;
     float slope;
 
-    __device__ __forceinline__ float value(float v) const
-    {
-        switch (kind) {
-        case RC_ACT_RELU:
-            return v > 0 ? v : 0;
-        case RC_ACT_LEAKY_RELU:
-            return v > 0 ? v : slope * v;
-        case RC_ACT_SIGMOID:
-            return 1 / (1 + expf(-v));
-        default:
-            return v;
-        }
-    }
-    /* dy times the derivative where the activation is y. */
+    __device__ __forceinline__ float value(float v) const { return rc_act_value(kind, slope, v); }
     __device__ __forceinline__ float gradient(float y, float dy) const
     {
-        switch (kind) {
-        case RC_ACT_RELU:
-            return y > 0 ? dy : 0;
-        case RC_ACT_LEAKY_RELU:
-            return y > 0 ? dy : slope * dy;
-        case RC_ACT_SIGMOID:
-            return dy * y * (1 - y);
-        default:
-            return dy;
-        }
+        return rc_act_gradient(kind, slope, y, dy);
     }
 };
 

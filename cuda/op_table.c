@@ -5,7 +5,8 @@
     void rc_cuda_##op##_forward(const rc_call *call, rc_cuda_stream stream);    \
     void rc_cuda_##op##_backward(const rc_call *call, rc_cuda_stream stream);   \
     void rc_cuda_##op##_commit(const rc_call *call, rc_cuda_stream stream);     \
-    int64_t rc_cuda_##op##_tmp(const rc_call *call, bool backward);
+    int64_t rc_cuda_##op##_tmp(const rc_call *call, bool backward);             \
+    rc_cuda_limit rc_cuda_##op##_limit(const rc_call *call, bool backward);
 RC_OP_LIST(DECLARE) /* what an operation does not have is not defined, and not used here */
 #undef DECLARE
 
@@ -13,6 +14,7 @@ RC_OP_LIST(DECLARE) /* what an operation does not have is not defined, and not u
 #define BACKWARD(op) .backward = rc_cuda_##op##_backward
 #define COMMIT(op) .commit = rc_cuda_##op##_commit
 #define TMP(op) .tmp_size = rc_cuda_##op##_tmp
+#define LIMIT(op) .limit = rc_cuda_##op##_limit
 
 const rc_cuda_op rc_cuda_op_table[RC_OP_COUNT] = {
     [RC_OP_batch_norm] =
@@ -31,26 +33,34 @@ const rc_cuda_op rc_cuda_op_table[RC_OP_COUNT] = {
     [RC_OP_mul_channel] = {FORWARD(mul_channel), BACKWARD(mul_channel), TMP(mul_channel)},
     [RC_OP_involution] = {FORWARD(involution), BACKWARD(involution)},
     [RC_OP_relation_map] = {FORWARD(relation_map), BACKWARD(relation_map), TMP(relation_map)},
-    [RC_OP_planes] = {FORWARD(planes), TMP(planes)},
+    [RC_OP_planes] =
+        {FORWARD(planes), TMP(planes), LIMIT(planes)},
     [RC_OP_half_means] = {FORWARD(half_means), BACKWARD(half_means)},
-    [RC_OP_pair_cosine] = {FORWARD(pair_cosine), BACKWARD(pair_cosine), TMP(pair_cosine)},
+    [RC_OP_pair_cosine] =
+        {FORWARD(pair_cosine), BACKWARD(pair_cosine), TMP(pair_cosine), LIMIT(pair_cosine)},
     [RC_OP_dropout] = {FORWARD(dropout), BACKWARD(dropout)},
     [RC_OP_drop_block] = {FORWARD(drop_block), BACKWARD(drop_block), TMP(drop_block)},
     [RC_OP_batch_drop_block] = {FORWARD(batch_drop_block), BACKWARD(batch_drop_block)},
     [RC_OP_softmax] = {FORWARD(softmax), BACKWARD(softmax)},
-    [RC_OP_attention] = {FORWARD(attention), BACKWARD(attention), TMP(attention)},
+    [RC_OP_attention] =
+        {FORWARD(attention), BACKWARD(attention), TMP(attention), LIMIT(attention)},
     [RC_OP_relative_attention] =
-        {FORWARD(relative_attention), BACKWARD(relative_attention), TMP(relative_attention)},
-    [RC_OP_relative_attention_map] = {FORWARD(relative_attention_map), TMP(relative_attention_map)},
+        {FORWARD(relative_attention), BACKWARD(relative_attention), TMP(relative_attention),
+         LIMIT(relative_attention)},
+    [RC_OP_relative_attention_map] =
+        {FORWARD(relative_attention_map), TMP(relative_attention_map),
+         LIMIT(relative_attention_map)},
     [RC_OP_gem] = {FORWARD(gem), BACKWARD(gem), TMP(gem)},
     [RC_OP_channel_conv] = {FORWARD(channel_conv), BACKWARD(channel_conv)},
     [RC_OP_normalize] = {FORWARD(normalize), BACKWARD(normalize)},
     [RC_OP_view] = {FORWARD(view), BACKWARD(view)},
     [RC_OP_stop_gradient] = {FORWARD(stop_gradient)},
     [RC_OP_cross_entropy] = {FORWARD(cross_entropy), BACKWARD(cross_entropy), TMP(cross_entropy)},
-    [RC_OP_triplet] = {FORWARD(triplet), BACKWARD(triplet), TMP(triplet)},
+    [RC_OP_triplet] =
+        {FORWARD(triplet), BACKWARD(triplet), TMP(triplet), LIMIT(triplet)},
     [RC_OP_center] = {FORWARD(center), BACKWARD(center), TMP(center)},
-    [RC_OP_circle] = {FORWARD(circle), BACKWARD(circle), TMP(circle)},
+    [RC_OP_circle] =
+        {FORWARD(circle), BACKWARD(circle), TMP(circle), LIMIT(circle)},
     [RC_OP_circle_logits] = {FORWARD(circle_logits), BACKWARD(circle_logits)},
     [RC_OP_cosine_loss] = {FORWARD(cosine_loss), BACKWARD(cosine_loss), TMP(cosine_loss)},
     [RC_OP_mean_scalars] = {FORWARD(mean_scalars), BACKWARD(mean_scalars)},

@@ -47,11 +47,7 @@ static __global__ void __launch_bounds__(RC_BLOCK)
 total_end_kernel(const float *partial, int count, float *to, bool add)
 {
     RC_SHARED(double, s, 33);
-    double sum = 0;
-    for (int i = threadIdx.x; i < count; i += RC_BLOCK) {
-        sum += partial[i];
-    }
-    sum = rc_block_sum(sum, s);
+    double sum = rc_parts_sum<double>(partial, count, s);
     if (threadIdx.x == 0) {
         rc_put(to, 0, static_cast<float>(sum), add);
     }

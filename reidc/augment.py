@@ -125,6 +125,37 @@ class Augment:
             tries=erasing["tries"], **pairs, **triples)
 
 
+class DeferredBatch:
+    """Pictures that are augmented where they are used: by the card of the network that takes them
+    (`m.train_step(batch, labels, optimizer)`), else by the CPU, as an array of them.
+
+    images: uint8 N x H x W x 3, or a list of H x W x 3; augment: a `reidc.Augment` without colour
+    jitter for a card; seed, epoch, first: as `augment(images, …)` takes them, and the same draws.
+    """
+
+    def __init__(self, images, augment, *, seed=0, epoch=0, first=0):
+        self.images, self.augment = images, augment
+        self.seed, self.epoch, self.first = seed, epoch, first
+
+    def __len__(self):
+        return len(self.images)
+
+    @property
+    def shape(self):
+        """(N, 3, height, width), of the augmented pictures."""
+        return len(self.images), 3, self.augment.height, self.augment.width
+
+    def __array__(self, dtype=None, copy=None):
+        if copy is False:
+            raise ArgumentError("images: they are augmented when asked for; an array is a copy")
+        array = self.augment(self.images, seed=self.seed, epoch=self.epoch, first=self.first)
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+    @property
+    def _deferred(self):
+        return self.images, self.augment._core(), self.seed, self.epoch, self.first
+
+
 def _choice(name, value, known, defaults, off):
     """The dict that a name, a dict or None stands for, complete."""
     if value is None:

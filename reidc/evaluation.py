@@ -46,17 +46,30 @@ def _max_rank(max_rank, gallery):
     return max(1, min(max_rank, gallery))
 
 
+def _card(*arrays):
+    """Arrays that may lie on a card: its library is looked for where it is."""
+    import numpy
+
+    if not all(isinstance(array, (numpy.ndarray, list)) for array in arrays):
+        from reidc.devices import set_paths
+
+        set_paths()
+
+
 def compute_distance_matrix(query, gallery, metric="euclidean", *, threads=None):
     """Distances between all rows of two sets of embeddings.
 
-    query: float32 Q x D; gallery: float32 G x D. metric: "euclidean", the *squared* Euclidean
-    distance of the rows as given (no root, no normalisation), or "cosine", 1 - cosine, in [0, 2].
-    Returns float32 Q x G. Differences are summed, so equal rows are at exactly 0 and near pairs
-    keep their digits. TypeError: dtype; ValueError: shapes, an unknown metric, NaN or infinity.
+    query: float32 Q x D; gallery: float32 G x D; both on the host, or both on one card (DLPack, the
+    CUDA array interface), which then works the distances out. metric: "euclidean", the *squared*
+    Euclidean distance of the rows as given (no root, no normalisation), or "cosine", 1 - cosine, in
+    [0, 2]. Returns float32 Q x G, on the host. Differences are summed, so equal rows are at exactly
+    0 and near pairs keep their digits. TypeError: dtype; ValueError: shapes, an unknown metric, NaN
+    or infinity, one on a card and one not.
     """
     if not isinstance(metric, str):
         raise ArgumentTypeError("metric: expected 'euclidean' or 'cosine', got "
                                 f"{type(metric).__name__}")
+    _card(query, gallery)
     return _core._compute_distance_matrix(query, gallery, metric, _threads(threads))
 
 
@@ -171,7 +184,9 @@ def evaluate_embeddings(query, gallery, q_pids, g_pids, q_camids=None, g_camids=
                         provenance=None, threads=None):
     """Evaluate embeddings that are there already: an `Evaluation`.
 
-    query, gallery: float32 Q x D and G x D, taken as they are ("euclidean": squared distance).
+    query, gallery: float32 Q x D and G x D, taken as they are ("euclidean": squared distance); on
+    the host, or both on one card (a `DeviceArray`, DLPack, the CUDA array interface): then that
+    card ranks them, and what comes to the host are the places of the matches.
     Distances are made and ranked a block of queries at a time; the whole matrix exists only with
     `distmat=True`, in the result's `.distmat`. names: Q names for `.skipped`. The other arguments
     as in `evaluate_rank`.
@@ -184,6 +199,7 @@ def evaluate_embeddings(query, gallery, q_pids, g_pids, q_camids=None, g_camids=
         result = _core._rank_distmat(matrix, q_pids, g_pids, q_camids, g_camids,
                                      bool(use_metric_cuhk03), trapezoid, seed, threads)
     else:
+        _card(query, gallery)
         result = _core._rank_embeddings(query, gallery, q_pids, g_pids, q_camids, g_camids, metric,
                                         bool(use_metric_cuhk03), trapezoid, seed, threads)
     protocol = {"metric": "squared " + metric if metric == "euclidean" else metric, "ap": ap,
@@ -194,8 +210,10 @@ def evaluate_embeddings(query, gallery, q_pids, g_pids, q_camids=None, g_camids=
                       threads=threads)
 
 
-def embed_split(m, split, *, flip=False, normalize=True, indices=None, progress=None, chunk=256):
-    """Embeddings of a split's pictures: float32 n x D.
+def embed_split(m, split, *, flip=False, normalize=True, indices=None, progress=None, chunk=256,
+                device_output=False):
+    """Embeddings of a split's pictures: float32 n x D; device_output: a `DeviceArray`, on the
+    network's card.
 
     split: a data set's `.query`, `.gallery` or `.train`; pictures of different sizes are resized
     to the network's. indices: only these pictures, in this order. progress(done, total) is called
@@ -223,10 +241,13 @@ def embed_split(m, split, *, flip=False, normalize=True, indices=None, progress=
             pictures = coming.result()
             if number + 1 < len(parts):
                 coming = reader.submit(read, parts[number + 1])
-            rows.append(m.embed(pictures, flip=flip, normalize=normalize))
+            rows.append(m.embed(pictures, flip=flip, normalize=normalize,
+                                device_output=device_output))
             done += len(part)
             if progress is not None:
                 progress(done, len(indices))
+    if rows and device_output:
+        return _core._device_join(rows)
     return numpy.concatenate(rows) if rows else numpy.zeros((0, m.dimension), numpy.float32)
 
 
@@ -236,7 +257,8 @@ def evaluate(m, dataset, *, flip=None, ap="precision", distmat=False, max_rank=5
 
     Every query against the whole gallery, by squared Euclidean distance of embeddings of unit
     length. flip: average with the mirrored picture; None does what the network's page does. ap:
-    "precision" or "trapezoid". distmat: keep the whole matrix, float32 Q x G, in the result's
+    "precision" or "trapezoid". A network on a card leaves its embeddings there, and the card ranks
+    them. distmat: keep the whole matrix, float32 Q x G, in the result's
     `.distmat`; otherwise it never exists, and gallery pictures of id -1, which count for nothing,
     are not even embedded. progress(done, total) counts pictures. ValueError: no query has a match.
     """
@@ -260,8 +282,10 @@ def evaluate(m, dataset, *, flip=None, ap="precision", distmat=False, max_rank=5
     def shifted(by):
         return progress and (lambda done, _: progress(by + done, total))
 
-    q = embed_split(m, query, flip=flip, progress=shifted(0))
-    g = embed_split(m, gallery, flip=flip, indices=kept, progress=shifted(len(query)))
+    there = getattr(m, "device", "cpu") != "cpu" and len(query) > 0 and len(kept) > 0
+    q = embed_split(m, query, flip=flip, progress=shifted(0), device_output=there)
+    g = embed_split(m, gallery, flip=flip, indices=kept, progress=shifted(len(query)),
+                    device_output=there)
     seconds = time.perf_counter() - start
     paths = getattr(query, "paths", None)
     provenance = {

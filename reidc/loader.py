@@ -7,7 +7,7 @@ import numpy as np
 
 from reidc import _core
 from reidc._core import ArgumentError, ArgumentTypeError
-from reidc.augment import Augment
+from reidc.augment import Augment, DeferredBatch
 from reidc.splits import ImageStore, Split, labels_of
 
 PK, ONCE, BALANCED = 0, 1, 2  # rc_sampler_kind
@@ -44,6 +44,8 @@ class Loader:
     memory: bytes of pictures that the loader keeps in memory: of splits that do not keep their own,
         and those that are larger than the network's input, which are resized once for all epochs
         (unless the augmentation crops from another size or jitters colours before).
+    defer: True for a network on a card: images are a `reidc.augment.DeferredBatch` of bytes, which
+        the card augments as it would be done here; what has colour jitter is done here anyway.
 
     An epoch that has been read to its end is followed by the next one: `epoch` and `batch` say
     what comes next, `set_epoch` moves there. A loop that was left early goes on with the batch
@@ -52,7 +54,7 @@ class Loader:
     """
 
     def __init__(self, split, identities=16, images=4, augment=None, seed=0, *, once=False,
-                 balanced=False, workers=1, prefetch=2, memory=None):
+                 balanced=False, workers=1, prefetch=2, memory=None, defer=False):
         if not hasattr(split, "batch") or not hasattr(split, "pids"):
             hint = "; pass its .train" if hasattr(split, "train") else ""
             raise ArgumentTypeError(
@@ -67,6 +69,7 @@ class Loader:
         self.images = _count("images", images)
         self.augment = Augment() if augment is None else augment
         self.seed = _count("seed", seed, 0)
+        self.defer = bool(defer) and self.augment._core()["jitter"] == 0
         self.workers = _count("workers", workers)
         self.prefetch = _count("prefetch", prefetch, 0)
         self.labels, self.num_classes = labels_of(split.pids)
@@ -141,8 +144,8 @@ class Loader:
 
     def _make(self, epoch, first, indices):
         pictures = self._store.get(indices.tolist(), 1) if self._store else self._read(indices)
-        return (self.augment(pictures, seed=self.seed, epoch=epoch, first=first),
-                self.labels[indices])
+        batch = DeferredBatch(pictures, self.augment, seed=self.seed, epoch=epoch, first=first)
+        return batch if self.defer else np.asarray(batch), self.labels[indices]
 
     def __iter__(self):
         epoch, size, count = self.epoch, self.identities * self.images, len(self)

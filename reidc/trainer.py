@@ -82,7 +82,8 @@ class Trainer:
                         "sets beforehand)")
         augment = Augment(height=m.height, width=m.width, **r["augment"])
         self.loader = Loader(self.dataset.train, r["identities"], r["images"], augment, r["seed"],
-                             once=r["sampler"] == "once", balanced=r["sampler"] == "balanced")
+                             once=r["sampler"] == "once", balanced=r["sampler"] == "balanced",
+                             defer=m.device != "cpu")
         if m.num_classes and self.loader.num_classes != m.num_classes:
             raise ArgumentError(f"num_classes: the training set has {self.loader.num_classes} "
                                 f"identities{held or ','} the network {m.num_classes} "

@@ -21,7 +21,11 @@
 enum { SLOT_MIRROR = 0, SLOT_PAD = 1, SLOT_SCALE = 3, SLOT_JITTER = 6, SLOT_ORDER = 7,
        SLOT_FACTOR = 8, SLOT_ERASE = 12, SLOT_TRY = 16 };
 
-#define SCALE_FACTOR 1.125
+int64_t
+rc_scaled_up(int64_t side)
+{
+    return (int64_t)rint(1.125 * (double)side);
+}
 
 static float
 draw(uint64_t stream, int slot)
@@ -252,10 +256,8 @@ rc_augment_batch(const rc_augment *a, const rc_image *images, int64_t n, uint64_
     rc_status status = rc_resize_set_init(&job.plain, images, n, a->height, a->width, a->filter,
                                           err);
     if (status == RC_OK && a->scale_crop > 0.0) {
-        status = rc_resize_set_init(&job.larger, images, n,
-                                    (int64_t)rint(SCALE_FACTOR * (double)a->height),
-                                    (int64_t)rint(SCALE_FACTOR * (double)a->width), a->filter,
-                                    err);
+        status = rc_resize_set_init(&job.larger, images, n, rc_scaled_up(a->height),
+                                    rc_scaled_up(a->width), a->filter, err);
     }
     job.resize_size = job.plain.scratch > job.larger.scratch ? job.plain.scratch
                                                              : job.larger.scratch;

@@ -40,6 +40,9 @@ typedef void (*rc_row_sink)(void *context, int64_t y, const uint8_t *row);
 void rc_resize_rows(const rc_resize *r, const rc_image *image, int64_t y0, int64_t y1,
                     uint8_t *scratch, rc_row_sink sink, void *context);
 
+/* The side of the resize for scale and crop (csrc/data/augment.c). */
+int64_t rc_scaled_up(int64_t side);
+
 rc_status rc_rule_check(const float *std, rc_error *err) RC_CHECK_RESULT;
 rc_status rc_image_check(const rc_image *image, int64_t index, rc_error *err) RC_CHECK_RESULT;
 

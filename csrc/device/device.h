@@ -10,7 +10,7 @@
 #include "cpu/update.h"
 #include "graph/op.h"
 
-#define RC_DEVICE_ABI 3 /* of this header; a library built from another one is refused */
+#define RC_DEVICE_ABI 4 /* of this header; a library built from another one is refused */
 
 typedef struct rc_device rc_device;
 typedef struct rc_device_graph rc_device_graph; /* recorded steps, ready to be replayed */
@@ -70,11 +70,68 @@ typedef struct rc_device_maps {
     int64_t strides[4]; /* of n, 3, h, w */
 } rc_device_maps;
 
+/* Pictures as bytes on their way to a network's input. Tables and, unless they lie on the card, pixels
+ * are one block of page-locked memory; places in it are bytes from its beginning (data/pack.c). */
+typedef struct rc_device_picture {
+    int64_t at;     /* of its first pixel, in bytes from the pixels */
+    int32_t row;    /* bytes from row to row */
+    int32_t resize; /* which of them is its own */
+} rc_device_picture;
+
+typedef struct rc_device_axis { /* of a resize: as rc_taps (cpu/pixels.h) */
+    int64_t first, weights;     /* places of int64 (out), int32 (out,count) */
+    int32_t count, out;         /* count 0: this axis keeps its size */
+} rc_device_axis;
+
+typedef struct rc_device_resize {
+    rc_device_axis x, y;
+    int32_t vertical_first;
+} rc_device_resize;
+
+struct rc_augment; /* data/data.h */
+
+typedef struct rc_device_pictures {
+    char *block;
+    int64_t bytes;
+    int64_t pictures;        /* place of (n) rc_device_picture */
+    int64_t plain, larger;   /* of rc_device_resize; larger: scale and crop's */
+    int64_t lut;             /* of (3,256) floats: what a byte becomes */
+    int64_t pixels;
+    const uint8_t *there;    /* pixels on the card instead */
+    int32_t step, colour;    /* bytes from pixel to pixel, from colour to colour */
+    int64_t n, height, width; /* of the result */
+    const struct rc_augment *augment; /* NULL: none; colour jitter is not done */
+    bool mirror;             /* columns of all that reversed */
+    uint64_t seed;
+    int64_t epoch, first;    /* of the epoch, the number of the batch's first sample */
+} rc_device_pictures;
+
+/* Two sets of rows, float32, on the card. */
+typedef struct rc_device_pairs {
+    const float *query, *gallery;           /* (q,d), (g,d) */
+    const float *lack_query, *lack_gallery; /* (q), (g), of unit rows: cosine; NULL: squared Euclidean,
+                                               of the rows as they are, by differences */
+    int64_t queries, gallery_rows, dimension;
+} rc_device_pairs;
+
+/* Where each query's matches stand in its ranking; on the card but for `matches`. The matches of query
+ * i are match[start[i]] .. match[start[i+1]-1], gallery indices in ascending order; every other image
+ * of the query's identity is junk, as is identity -1. */
+typedef struct rc_device_ranking {
+    const int32_t *start, *match; /* (q+1), (matches) */
+    const int64_t *q_pids, *g_pids;
+    int64_t matches;
+    float *distance, *sorted; /* scratch, a number a match */
+    int32_t *place;           /* likewise */
+    int32_t *ranks;           /* (matches), ascending within a query, from 1; junk is not counted */
+} rc_device_ranking;
+
 typedef struct rc_device_api {
     int abi;
 
     /* index 0, 1, …; folders: where to look for libraries beside the system's places, separated by
-     * colons. RC_DEVICE: no driver, no such card, one that is too old, a library that is missing. */
+     * colons; NULL: for what needs none, which is all but `select`. RC_DEVICE: no driver, no such
+     * card, one that is too old, a library that is missing. */
     rc_status (*open)(int index, const char *folders, rc_device **out, rc_error *err);
     void (*close)(rc_device *d);
     const rc_device_info *(*info)(const rc_device *d);
@@ -95,6 +152,12 @@ typedef struct rc_device_api {
      * takes it when its turn comes. fed: waits until the last one's host memory may be reused. */
     rc_status (*feed)(rc_device *d, void *to, const void *from, int64_t bytes, rc_error *err);
     rc_status (*fed)(rc_device *d, rc_error *err);
+    /* The same of pictures: to (n,height,width,3). */
+    rc_status (*feed_pictures)(rc_device *d, const rc_device_pictures *p, float *to, rc_error *err);
+    /* Others' memory to the host, after what `other` holds now (NULL: at once) and beside the running
+     * stream; waits for that. */
+    rc_status (*peek)(rc_device *d, void *to, const void *from, int64_t bytes, void *other,
+                      rc_error *err);
     /* A place in the stream; waits until everything before it is done. Failures of what ran come
      * out here and in `check`. */
     rc_status (*mark)(rc_device *d, int which, rc_error *err); /* which: 0 or 1 */
@@ -115,9 +178,21 @@ typedef struct rc_device_api {
     /* to: (n,h,w,3), columns reversed if `mirror`. */
     rc_status (*gather)(rc_device *d, const rc_device_maps *from, float *to, int64_t n, int64_t h,
                         int64_t w, bool mirror, rc_error *err);
-    /* Rows of length `columns` to unit length, lengths clamped at 1e-12. */
-    rc_status (*unit_rows)(rc_device *d, float *rows, int64_t n, int64_t columns, rc_error *err);
+    /* rows (n,columns) -> unit, which may be the same: of unit length, lengths clamped at 1e-12; lack
+     * (n), may be NULL: (1 - |unit|^2) / 2, which is 0 but for rows that are shorter than that. */
+    rc_status (*unit_rows)(rc_device *d, const float *rows, int64_t n, int64_t columns, float *unit,
+                           float *lack, rc_error *err);
     void (*release_any)(void *block); /* of `alloc`, when its rc_device may be gone */
+
+    /* Evaluation. bad: on the card, the first row that holds NaN or infinity; else it stays. */
+    rc_status (*find_bad)(rc_device *d, const float *rows, int64_t n, int64_t columns, int32_t *bad,
+                          rc_error *err);
+    /* out: (count, g), of queries first .. first+count-1. */
+    rc_status (*distances)(rc_device *d, const rc_device_pairs *p, int64_t first, int64_t count,
+                           float *out, rc_error *err);
+    /* The queries' share of the ranking; ranks are there once all have had theirs, in order. */
+    rc_status (*rank)(rc_device *d, const rc_device_pairs *p, const rc_device_ranking *r,
+                      int64_t first, int64_t count, rc_error *err);
 
     /* One update of all entries. clip_norm > 0: gradients of `clipped` ones are first multiplied with
      * min(1, clip_norm / (norm + 1e-6)); norm: theirs together, summed in a fixed order. */

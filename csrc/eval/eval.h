@@ -66,6 +66,37 @@ void rc_rank_free(rc_rank *rank);
 rc_status rc_rank_stream(rc_rank *rank, rc_distance *distance, const rc_rank_result *result,
                          rc_stop stop, void *context, rc_error *err) RC_CHECK_RESULT;
 
+/* For what ranks elsewhere: the matches of a query, gallery indices in ascending order, to out (NULL:
+ * counted alone); and what follows from their ranks, ascending, from 1. Not in threads. */
+int64_t rc_rank_matches(const rc_rank *rank, int64_t query, int64_t *out);
+void rc_rank_score(rc_rank *rank, int64_t query, const int32_t *ranks, int64_t m,
+                   const rc_rank_result *result);
+
+/* ---- device_rank.c: embeddings that lie on a card --------------------------------------------- */
+
+typedef struct rc_there { /* (rows, dimension), contiguous */
+    const float *data;
+    int64_t rows;
+    void *stream; /* in which they are made ready; NULL: they are */
+} rc_there;
+
+typedef struct rc_device_distance rc_device_distance;
+
+/* Distances between rows on card `card`, as rc_distance_new has them. Errors of the card; RC_MEMORY;
+ * NaN or infinity in a row. */
+rc_status rc_device_distance_new(int card, const rc_there *query, const rc_there *gallery,
+                                 int64_t dimension, rc_metric metric, rc_device_distance **out,
+                                 rc_error *err) RC_CHECK_RESULT;
+void rc_device_distance_free(rc_device_distance *distance);
+/* The whole matrix, (q,g), to the host. */
+rc_status rc_device_distance_matrix(rc_device_distance *distance, float *out, rc_stop stop,
+                                    void *context, rc_error *err) RC_CHECK_RESULT;
+/* Rank everything: the card counts, and the places of the matches alone come to the host. With
+ * result->draws, blocks of distances come and are ranked as rc_rank_run does it. */
+rc_status rc_device_rank(rc_rank *rank, rc_device_distance *distance,
+                         const rc_rank_labels *labels, const rc_rank_result *result, rc_stop stop,
+                         void *context, rc_error *err) RC_CHECK_RESULT;
+
 /* ---- summary.c -------------------------------------------------------------------------- */
 
 /* cmc: (max_rank), averaged over the queries with a match (and their draws, where there are

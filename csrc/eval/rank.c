@@ -245,6 +245,52 @@ draw_rank(const rank_job *job, int64_t query, const void *row, const match *own,
     return rank;
 }
 
+/* What follows from the ranks of the m >= 0 matches. */
+static void
+score(const rc_rank *r, int64_t query, const int64_t *ranks, int64_t m, const rc_rank_result *result)
+{
+    double sum = 0.0;
+    result->hits[query] = m;
+    result->first[query] = m ? ranks[0] : 0;
+    for (int64_t k = 0; k < m; k++) {
+        double precision = (double)(k + 1) / (double)ranks[k];
+        if (r->trapezoid) {
+            double before = ranks[k] == 1 ? 1.0 : (double)k / (double)(ranks[k] - 1);
+            precision = 0.5 * (precision + before);
+        }
+        sum += precision;
+    }
+    result->ap[query] = m ? sum / (double)m : 0.0;
+    result->inp[query] = m ? (double)m / (double)ranks[m - 1] : 0.0;
+}
+
+int64_t
+rc_rank_matches(const rc_rank *r, int64_t query, int64_t *out)
+{
+    int64_t pid = r->labels.q_pids[query], m = 0;
+    const group *own = pid == -1 ? NULL : find_group(r, pid);
+    for (int64_t k = 0; own && k < own->count; k++) {
+        int64_t j = r->order[own->start + k];
+        if (!is_junk(&r->labels, query, j)) {
+            if (out) {
+                out[m] = j;
+            }
+            m++;
+        }
+    }
+    return m;
+}
+
+void
+rc_rank_score(rc_rank *r, int64_t query, const int32_t *ranks, int64_t m,
+              const rc_rank_result *result)
+{
+    for (int64_t k = 0; k < m; k++) {
+        r->gaps[k] = ranks[k];
+    }
+    score(r, query, r->gaps, m, result);
+}
+
 static void
 rank_query(void *context, int64_t i, int worker)
 {
@@ -258,17 +304,12 @@ rank_query(void *context, int64_t i, int worker)
     scratch my = {r->matches + place, r->distances + place, r->gaps + place};
     match *matches = my.matches;
 
-    int64_t pid = labels->q_pids[query], m = 0;
-    const group *own = pid == -1 ? NULL : find_group(r, pid);
-    for (int64_t k = 0; own && k < own->count; k++) {
-        int64_t j = r->order[own->start + k];
-        if (!is_junk(labels, query, j)) {
-            matches[m++] = (match){distance_at(row, job->is_double, j), j};
-        }
+    int64_t m = rc_rank_matches(r, query, my.gaps);
+    for (int64_t k = 0; k < m; k++) {
+        int64_t j = my.gaps[k];
+        matches[k] = (match){distance_at(row, job->is_double, j), j};
     }
-    result->hits[query] = m;
-    result->first[query] = 0;
-    result->ap[query] = result->inp[query] = 0.0;
+    score(r, query, NULL, 0, result);
     if (result->draws) {
         memset(result->draws + query * RC_CUHK03_DRAWS, 0, RC_CUHK03_DRAWS * sizeof(int64_t));
     }
@@ -300,7 +341,8 @@ rank_query(void *context, int64_t i, int worker)
         return;
     }
     /* Take the junk out: the query's own id in its own camera, and id -1. */
-    const group *junk[2] = {labels->g_camids ? own : NULL, find_group(r, -1)};
+    const group *junk[2] = {labels->g_camids ? find_group(r, labels->q_pids[query]) : NULL,
+                            find_group(r, -1)};
     for (int side = 0; side < 2; side++) {
         for (int64_t k = 0; junk[side] && k < junk[side]->count; k++) {
             int64_t j = r->order[junk[side]->start + k];
@@ -310,23 +352,12 @@ rank_query(void *context, int64_t i, int worker)
             }
         }
     }
-    /* Match k (from 0) itself was counted in gap k + 1. */
-    double sum = 0.0;
-    int64_t rank = 1;
+    int64_t rank = 1; /* match k (from 0) itself was counted in gap k + 1 */
     for (int64_t k = 0; k < m; k++) {
         rank += my.gaps[k];
-        double precision = (double)(k + 1) / (double)rank;
-        if (r->trapezoid) {
-            double before = rank == 1 ? 1.0 : (double)k / (double)(rank - 1);
-            precision = 0.5 * (precision + before);
-        }
-        sum += precision;
-        if (k == 0) {
-            result->first[query] = rank;
-        }
+        my.gaps[k] = rank;
     }
-    result->ap[query] = sum / (double)m;
-    result->inp[query] = (double)m / (double)rank;
+    score(r, query, my.gaps, m, result);
 }
 
 rc_status

@@ -13,7 +13,7 @@ RC_KERNEL(add_forward)(const rc_call *call)
     real *y = call->y;
     int64_t count = rc_shape_count(&call->ys);
     for (int64_t i = 0; i < count; i++) {
-        y[i] = act_value(call->attrs->act, (real)call->attrs->slope, a[i] + b[i]);
+        y[i] = act_value((int)call->attrs->act, (real)call->attrs->slope, a[i] + b[i]);
     }
 }
 

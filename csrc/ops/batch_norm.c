@@ -82,7 +82,7 @@ RC_KERNEL(batch_norm_forward)(const rc_call *call)
         for (int64_t r = 0; r < m; r++) {
             real v = (x[r * c + i] - middle) * scale + beta[i];
             v += residual ? residual[r * c + i] : 0;
-            y[r * c + i] = act_value(call->attrs->act, (real)call->attrs->slope, v);
+            y[r * c + i] = act_value((int)call->attrs->act, (real)call->attrs->slope, v);
         }
     }
 }

@@ -79,7 +79,7 @@ forward_row(const rc_call *call, const sizes *s, const real *wt, double *restric
                     double v = sum[t * s->kg + k];
                     v += b ? b[channel] : 0;
                     v += residual ? residual[at] : 0;
-                    ((real *)call->y)[at] = act_value(call->attrs->act,
+                    ((real *)call->y)[at] = act_value((int)call->attrs->act,
                                                       (real)call->attrs->slope, (real)v);
                 }
             }

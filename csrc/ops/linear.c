@@ -19,7 +19,7 @@ RC_KERNEL(linear_forward)(const rc_call *call)
             for (int64_t i = 0; i < in; i++) {
                 sum += (double)x[n * in + i] * w[o * in + i];
             }
-            y[n * out + o] = act_value(call->attrs->act, (real)call->attrs->slope, (real)sum);
+            y[n * out + o] = act_value((int)call->attrs->act, (real)call->attrs->slope, (real)sum);
         }
     }
 }
@@ -31,7 +31,7 @@ before_act(const rc_call *call, int64_t i)
     const real *y = call->y, *dy = call->dy;
     return call->attrs->act == RC_ACT_NONE
                ? dy[i]
-               : act_gradient(call->attrs->act, (real)call->attrs->slope, y[i], dy[i]);
+               : act_gradient((int)call->attrs->act, (real)call->attrs->slope, y[i], dy[i]);
 }
 
 void

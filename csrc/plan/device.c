@@ -219,6 +219,7 @@ leave(rc_on_device *on)
             on->api->release(on->d, on->gradients);
             on->api->release(on->d, on->counters);
             on->api->host_release(on->d, on->host_counters);
+            on->api->host_release(on->d, on->staged);
             on->api->close(on->d);
         }
         rc_free(on->offset);

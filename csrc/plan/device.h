@@ -26,6 +26,8 @@ struct rc_on_device {
     bool gradients_newer;  /* the same of the gradients that are not of a step */
     uint64_t *counters;      /* on the device: seed, step; what dropout is drawn from */
     uint64_t *host_counters; /* page-locked, the same */
+    char *staged;            /* page-locked: pictures on their way */
+    int64_t staged_bytes;
 };
 
 static inline void *

@@ -7,6 +7,7 @@
 #define RC_MODEL_H
 
 #include "base/base.h"
+#include "data/data.h"
 #include "graph/graph.h"
 
 typedef struct rc_model rc_model;
@@ -126,11 +127,22 @@ typedef struct rc_images {
     const void *data;
     bool is_u8;
     int64_t n, c, h, w; /* c: what the array has in the channel place, checked to be 3 */
-    bool there;         /* float32 on a card: */
+    bool there;         /* uint8 or float32 on a card: */
     int card;           /* its number, -1: the model's */
     void *stream;       /* in which it is made ready; NULL: it is */
     int64_t strides[4]; /* in elements */
+    /* For models on a card: pictures of any sizes (n) instead of data, h and w, which the card augments;
+     * no jitter. */
+    const rc_image *pictures;
+    const rc_augment *augment;
+    uint64_t augment_seed;
+    int64_t epoch, first;
 } rc_images;
+
+/* Integers (n), contiguous, on the model's card (`card`, -1: it does not say), to the host: for their
+ * check, before anything runs. In the order of `stream` (NULL: ready), beside what the model runs. */
+rc_status rc_model_peek(rc_model *m, int card, void *stream, const void *from, int64_t bytes,
+                        const char *what, void *to, rc_error *err);
 
 /* Asked about every 50 ms between two calls, on the calling thread; true: stop. A step that is
  * stopped has changed nothing. NULL stop: never asked. */

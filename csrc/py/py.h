@@ -66,6 +66,38 @@ double rc_py_clock(int threads);
 /* For O& of PyArg_Parse: a rc_conv_shape from (n,h,w,c,k,kh,kw,stride,pad,groups). */
 int rc_py_conv_shape(PyObject *object, void *shape);
 
+/* ---- py_data.c: pictures and how they are augmented --------------------------------------- */
+
+typedef struct rc_py_image_list { /* owned: both members */
+    PyObject *holder;             /* the array (n,h,w,3), or a list of arrays */
+    rc_image *images;
+    Py_ssize_t n;
+} rc_py_image_list;
+
+/* 0, or -1 with an exception set and nothing to release. */
+int rc_py_image_list_init(rc_py_image_list *list, PyObject *object);
+void rc_py_image_list_fini(rc_py_image_list *list);
+/* A dict with every member of rc_augment by name (reidc.Augment makes it). 0, or -1 likewise. */
+int rc_py_augment_get(PyObject *dict, rc_augment *a);
+
+/* ---- py_device_view.c: others' arrays on a card ------------------------------------------- */
+
+#define RC_VIEW_RANK 4
+
+typedef struct rc_py_view {
+    PyObject *holder; /* owned: whoever keeps it */
+    void *data;
+    int card;         /* -1: it does not say */
+    void *stream;     /* in which it is made ready; NULL: it is */
+    char kind;        /* 'f', 'i', 'u'; another: something else */
+    int bits, ndim;
+    int64_t shape[RC_VIEW_RANK], strides[RC_VIEW_RANK]; /* in elements */
+} rc_py_view;
+
+/* 1: it is one (DLPack, the CUDA array interface); 0: it is not on a card; -1: an exception. */
+int rc_py_view_get(PyObject *object, const char *what, rc_py_view *out);
+bool rc_py_view_is_contiguous(const rc_py_view *view);
+
 /* A fresh C-contiguous array. */
 PyArrayObject *rc_py_new_array(int rank, const npy_intp *shape, int typenum);
 

@@ -7,14 +7,8 @@
 
 /* ---- images as C sees them --------------------------------------------------------------- */
 
-typedef struct image_list { /* owned: both members */
-    PyObject *holder;       /* the array, or a list of arrays */
-    rc_image *images;
-    Py_ssize_t n;
-} image_list;
-
-static void
-image_list_fini(image_list *list)
+void
+rc_py_image_list_fini(rc_py_image_list *list)
 {
     Py_CLEAR(list->holder);
     rc_free(list->images);
@@ -37,11 +31,10 @@ check_rgb(PyArrayObject *array, const char *what)
     return -1;
 }
 
-/* 0, or -1 with an exception set and nothing to release. */
-static int
-image_list_init(image_list *list, PyObject *object)
+int
+rc_py_image_list_init(rc_py_image_list *list, PyObject *object)
 {
-    *list = (image_list){NULL, NULL, 0};
+    *list = (rc_py_image_list){NULL, NULL, 0};
     if (PyArray_Check(object)) {
         PyArrayObject *array = rc_py_array_u8(object, "images", 4); /* new */
         if (!array || check_rgb(array, "images") < 0) {
@@ -73,7 +66,7 @@ image_list_init(image_list *list, PyObject *object)
             if (!array || check_rgb(array, what) < 0) {
                 Py_XDECREF(array);
                 Py_DECREF(given);
-                image_list_fini(list);
+                rc_py_image_list_fini(list);
                 return -1;
             }
             PyList_SET_ITEM(list->holder, i, (PyObject *)array); /* stolen */
@@ -83,7 +76,7 @@ image_list_init(image_list *list, PyObject *object)
         Py_DECREF(given);
     }
     if (!list->images || !list->holder) {
-        image_list_fini(list);
+        rc_py_image_list_fini(list);
         rc_py_raise(RC_MEMORY, NULL);
         return -1;
     }
@@ -172,15 +165,15 @@ images_to_input(PyObject *self, PyObject *args, PyObject *kwargs)
     rule.width = width;
     rule.mirror = mirror;
     rule.nchw = nchw;
-    image_list list;
-    if (image_list_init(&list, object) < 0) {
+    rc_py_image_list list;
+    if (rc_py_image_list_init(&list, object) < 0) {
         return NULL;
     }
     npy_intp h = height > 0 ? height : 0, w = width > 0 ? width : 0;
     npy_intp nhwc_shape[4] = {list.n, h, w, 3}, nchw_shape[4] = {list.n, 3, h, w};
     PyArrayObject *out = rc_py_new_array(4, nchw ? nchw_shape : nhwc_shape, NPY_FLOAT32); /* new */
     if (!out) {
-        image_list_fini(&list);
+        rc_py_image_list_fini(&list);
         return NULL;
     }
     float *result = PyArray_DATA(out);
@@ -195,7 +188,7 @@ images_to_input(PyObject *self, PyObject *args, PyObject *kwargs)
         status = rc_image_list_to_input(list.images, list.n, &rule, result, threads, &err);
     }
     Py_END_ALLOW_THREADS
-    image_list_fini(&list);
+    rc_py_image_list_fini(&list);
     if (status != RC_OK) {
         Py_DECREF(out);
         return rc_py_raise(status, &err);
@@ -248,9 +241,8 @@ floats_to_input(PyObject *self, PyObject *args, PyObject *kwargs)
 
 /* ---- augmentation ------------------------------------------------------------------------ */
 
-/* A dict with every member of rc_augment by name (reidc.Augment makes it). */
-static int
-parse_augment(PyObject *dict, rc_augment *a)
+int
+rc_py_augment_get(PyObject *dict, rc_augment *a)
 {
     static char *names[] = {
         "height", "width", "interpolation", "mirror", "scale_crop", "pad", "jitter",
@@ -298,7 +290,7 @@ augment_check(PyObject *self, PyObject *argument)
 {
     (void)self;
     rc_augment a;
-    if (parse_augment(argument, &a) < 0) {
+    if (rc_py_augment_get(argument, &a) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -313,16 +305,16 @@ augment_batch(PyObject *self, PyObject *args)
     long long epoch, first;
     int threads;
     rc_augment a;
-    image_list list;
+    rc_py_image_list list;
     if (!PyArg_ParseTuple(args, "OOKLLi:_augment_batch", &object, &dict, &seed, &epoch, &first,
                           &threads)
-        || parse_augment(dict, &a) < 0 || image_list_init(&list, object) < 0) {
+        || rc_py_augment_get(dict, &a) < 0 || rc_py_image_list_init(&list, object) < 0) {
         return NULL;
     }
     npy_intp shape[4] = {list.n, 3, a.height, a.width};
     PyArrayObject *out = rc_py_new_array(4, shape, NPY_FLOAT32); /* new */
     if (!out) {
-        image_list_fini(&list);
+        rc_py_image_list_fini(&list);
         return NULL;
     }
     float *result = PyArray_DATA(out);
@@ -331,7 +323,7 @@ augment_batch(PyObject *self, PyObject *args)
     Py_BEGIN_ALLOW_THREADS
     status = rc_augment_batch(&a, list.images, list.n, seed, epoch, first, result, threads, &err);
     Py_END_ALLOW_THREADS
-    image_list_fini(&list);
+    rc_py_image_list_fini(&list);
     if (status != RC_OK) {
         Py_DECREF(out);
         return rc_py_raise(status, &err);

@@ -28,24 +28,107 @@ metric_get(const char *name, rc_metric *metric)
     return true;
 }
 
-static bool
-embeddings_get(PyObject *query_in, PyObject *gallery_in, PyArrayObject **query,
-               PyArrayObject **gallery)
+/* Rows of numbers, (n, d): on the host or on a card. */
+typedef struct row_set {
+    PyObject *holder; /* owned */
+    bool there;
+    int card;
+    const float *data;
+    void *stream;
+    int64_t n, d;
+} row_set;
+
+typedef struct embeddings {
+    row_set query, gallery;
+    int card; /* where both are; -1: on the host */
+} embeddings;
+
+static void
+embeddings_clear(embeddings *e)
 {
-    *query = rc_py_array_f32(query_in, "query", 2);
-    *gallery = *query ? rc_py_array_f32(gallery_in, "gallery", 2) : NULL;
-    if (!*gallery) {
+    Py_CLEAR(e->query.holder);
+    Py_CLEAR(e->gallery.holder);
+}
+
+static bool
+rows_get(PyObject *object, const char *what, row_set *out)
+{
+    rc_py_view view;
+    int there = rc_py_view_get(object, what, &view);
+    if (there < 0) {
         return false;
     }
-    if (PyArray_DIM(*query, 1) != PyArray_DIM(*gallery, 1)) {
-        rc_error err;
-        rc_py_raise(rc_fail(&err, RC_ARGUMENT,
-                            "gallery: expected rows of %lld numbers as in query, got %lld",
-                            (long long)PyArray_DIM(*query, 1),
-                            (long long)PyArray_DIM(*gallery, 1)), &err);
+    if (!there) {
+        PyArrayObject *array = rc_py_array_f32(object, what, 2); /* new */
+        if (array) {
+            *out = (row_set){(PyObject *)array, false, -1, PyArray_DATA(array), NULL,
+                          PyArray_DIM(array, 0), PyArray_DIM(array, 1)};
+        }
+        return array != NULL;
+    }
+    *out = (row_set){view.holder, true, view.card, view.data, view.stream, view.shape[0],
+                  view.shape[1]};
+    if (view.kind != 'f' || view.bits != 32) {
+        rc_py_fail(RC_TYPE, "%s: expected float32 on the card, got another dtype", what);
+        return false;
+    }
+    if (view.ndim != 2 || !rc_py_view_is_contiguous(&view)) {
+        rc_py_fail(RC_ARGUMENT, "%s: expected 2 dimensions on the card%s", what,
+                   view.ndim == 2 ? " that are contiguous (.contiguous())" : "");
         return false;
     }
     return true;
+}
+
+/* false: an exception; embeddings_clear all the same. */
+static bool
+embeddings_get(PyObject *query_in, PyObject *gallery_in, embeddings *e)
+{
+    row_set *q = &e->query, *g = &e->gallery;
+    if (!rows_get(query_in, "query", q) || !rows_get(gallery_in, "gallery", g)) {
+        return false;
+    }
+    if (q->d != g->d) {
+        rc_py_fail(RC_ARGUMENT, "gallery: expected rows of %lld numbers as in query, got %lld",
+                   (long long)q->d, (long long)g->d);
+        return false;
+    }
+    if (q->there != g->there) {
+        rc_py_fail(RC_ARGUMENT, "gallery: it is on %s, query is on %s", g->there ? "a card"
+                   : "the CPU", q->there ? "a card" : "the CPU");
+        return false;
+    }
+    if (q->there && q->card >= 0 && g->card >= 0 && q->card != g->card) {
+        rc_py_fail(RC_ARGUMENT, "gallery: it is on cuda:%d, query is on cuda:%d", g->card, q->card);
+        return false;
+    }
+    e->card = !q->there ? -1 : q->card >= 0 ? q->card : g->card >= 0 ? g->card : 0;
+    return true;
+}
+
+/* Distances of embeddings wherever they are; one of the two is made. */
+typedef struct distances {
+    rc_distance *here;
+    rc_device_distance *there;
+} distances;
+
+static rc_status
+distances_new(const embeddings *e, rc_metric metric, int threads, distances *out, rc_error *err)
+{
+    const row_set *q = &e->query, *g = &e->gallery;
+    if (e->card < 0) {
+        return rc_distance_new(q->data, q->n, g->data, g->n, q->d, metric, threads, &out->here,
+                               err);
+    }
+    rc_there query = {q->data, q->n, q->stream}, gallery = {g->data, g->n, g->stream};
+    return rc_device_distance_new(e->card, &query, &gallery, q->d, metric, &out->there, err);
+}
+
+static void
+distances_free(distances *d)
+{
+    rc_distance_free(d->here);
+    rc_device_distance_free(d->there);
 }
 
 static PyObject *
@@ -60,40 +143,35 @@ compute_distance_matrix(PyObject *self, PyObject *args)
         || !metric_get(name, &metric)) {
         return NULL;
     }
-    PyArrayObject *query = NULL, *gallery = NULL, *out = NULL; /* owned */
+    embeddings e = {0};
+    PyArrayObject *out = NULL; /* owned */
     rc_error err = {0};
-    rc_status status = RC_OK;
-    if (!embeddings_get(query_in, gallery_in, &query, &gallery)) {
-        goto fail;
+    if (!embeddings_get(query_in, gallery_in, &e)) {
+        goto done;
     }
-    npy_intp shape[2] = {PyArray_DIM(query, 0), PyArray_DIM(gallery, 0)};
+    npy_intp shape[2] = {e.query.n, e.gallery.n};
     out = rc_py_new_array(2, shape, NPY_FLOAT32);
     if (!out) {
-        goto fail;
+        goto done;
     }
-    const float *q = PyArray_DATA(query), *g = PyArray_DATA(gallery);
     float *result = PyArray_DATA(out);
-    int64_t dimension = PyArray_DIM(query, 1);
-    rc_distance *distance = NULL;
+    distances d = {0};
+    rc_status status;
     Py_BEGIN_ALLOW_THREADS
-    status = rc_distance_new(q, shape[0], g, shape[1], dimension, metric, threads, &distance, &err);
+    status = distances_new(&e, metric, threads, &d, &err);
     if (status == RC_OK) {
-        status = rc_distance_matrix(distance, result, signals_stop, NULL, &err);
+        status = d.there ? rc_device_distance_matrix(d.there, result, signals_stop, NULL, &err)
+                         : rc_distance_matrix(d.here, result, signals_stop, NULL, &err);
     }
-    rc_distance_free(distance);
+    distances_free(&d);
     Py_END_ALLOW_THREADS
     if (status != RC_OK) {
         rc_py_raise(status, &err);
-        goto fail;
+        Py_CLEAR(out);
     }
-    Py_DECREF(query);
-    Py_DECREF(gallery);
+done:
+    embeddings_clear(&e);
     return (PyObject *)out;
-fail:
-    Py_XDECREF(query);
-    Py_XDECREF(gallery);
-    Py_XDECREF(out);
-    return NULL;
 }
 
 /* The four label arrays, owned. */
@@ -250,36 +328,34 @@ rank_embeddings(PyObject *self, PyObject *args)
         || !metric_get(name, &metric)) {
         return NULL;
     }
-    PyArrayObject *query = NULL, *gallery = NULL; /* owned */
+    embeddings e = {0};
     label_arrays arrays = {0};
     rc_rank_labels labels;
     rc_rank_result result;
     PyObject *out = NULL;
-    if (!embeddings_get(query_in, gallery_in, &query, &gallery)
-        || !labels_get(q_pids, g_pids, q_camids, g_camids, PyArray_DIM(query, 0),
-                       PyArray_DIM(gallery, 0), &arrays, &labels)) {
+    if (!embeddings_get(query_in, gallery_in, &e)
+        || !labels_get(q_pids, g_pids, q_camids, g_camids, e.query.n, e.gallery.n, &arrays,
+                       &labels)) {
         goto done;
     }
     out = result_new(labels.queries, cuhk03, &result);
     if (!out) {
         goto done;
     }
-    const float *q = PyArray_DATA(query), *g = PyArray_DATA(gallery);
-    int64_t dimension = PyArray_DIM(query, 1);
     rc_error err = {0};
     rc_status status;
     rc_rank *rank = NULL;
-    rc_distance *distance = NULL;
+    distances d = {0};
     Py_BEGIN_ALLOW_THREADS
     status = rc_rank_new(&labels, trapezoid, seed, threads, &rank, &err);
     if (status == RC_OK) {
-        status = rc_distance_new(q, labels.queries, g, labels.gallery, dimension, metric, threads,
-                                 &distance, &err);
+        status = distances_new(&e, metric, threads, &d, &err);
     }
     if (status == RC_OK) {
-        status = rc_rank_stream(rank, distance, &result, signals_stop, NULL, &err);
+        status = d.there ? rc_device_rank(rank, d.there, &labels, &result, signals_stop, NULL, &err)
+                         : rc_rank_stream(rank, d.here, &result, signals_stop, NULL, &err);
     }
-    rc_distance_free(distance);
+    distances_free(&d);
     rc_rank_free(rank);
     Py_END_ALLOW_THREADS
     if (status != RC_OK) {
@@ -287,8 +363,7 @@ rank_embeddings(PyObject *self, PyObject *args)
         Py_CLEAR(out);
     }
 done:
-    Py_XDECREF(query);
-    Py_XDECREF(gallery);
+    embeddings_clear(&e);
     labels_clear(&arrays);
     return out;
 }

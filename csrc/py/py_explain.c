@@ -70,7 +70,7 @@ rc_py_network_explain(PyObject *self, PyObject *args, PyObject *kw)
     const rc_model_info *info = rc_model_get_info(m->model);
     rc_py_images in;
     rc_shape shape;
-    if (rc_py_images_get(object, info, true, &in) < 0) {
+    if (rc_py_images_get(object, m->model, true, &in) < 0) {
         return NULL;
     }
     PyArrayObject *gradient = NULL;
@@ -261,7 +261,7 @@ rc_py_network_grad_cam(PyObject *self, PyObject *args, PyObject *kw)
     const rc_model_info *info = rc_model_get_info(m->model);
     int activation = method_get(method);
     rc_py_images in;
-    if (activation < 0 || rc_py_images_get(object, info, false, &in) < 0) {
+    if (activation < 0 || rc_py_images_get(object, m->model, false, &in) < 0) {
         return NULL;
     }
     target t;
@@ -341,7 +341,7 @@ rc_py_network_attention(PyObject *self, PyObject *args, PyObject *kw)
     rc_py_images in;
     rc_py_model *m = rc_py_network_get(self);
     if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "O:attention", names, &object)
-        || rc_py_images_get(object, rc_model_get_info(m->model), false, &in) < 0) {
+        || rc_py_images_get(object, m->model, false, &in) < 0) {
         return NULL;
     }
     if (rc_py_model_enter(m) == 0) {

@@ -144,13 +144,108 @@ check_finite(PyArrayObject *array, bool is_double)
     return bad < 0;
 }
 
-int
-rc_py_images_get(PyObject *object, const rc_model_info *info, bool some, rc_py_images *out)
+/* Images that lie on a card; takes the view, even on failure. */
+static int
+images_there(const rc_py_view *view, const rc_model_info *info, bool some, rc_py_images *out)
 {
+    rc_status status = RC_OK;
+    long long h = info->height, w = info->width;
+    bool is_u8 = view->kind == 'u' && view->bits == 8;
+    const int64_t *d = view->shape;
+    if (!is_u8 && (view->kind != 'f' || view->bits != 32)) {
+        status = RC_TYPE;
+        rc_py_fail(status, "images: expected uint8 or float32 on the card, got another dtype");
+    } else if (is_u8 && (view->ndim != 4 || d[3] != 3 || d[1] < 1 || d[2] < 1)) {
+        status = RC_ARGUMENT;
+        rc_py_fail(status, "images: expected uint8 N×H×W×3 on the card, got %d dimensions%s",
+                   view->ndim, view->ndim != 4 ? "" : d[1] == 3
+                   ? "; N×H×W×3? (images.permute(0, 2, 3, 1))" : " of another size");
+    } else if (!is_u8 && (view->ndim != 4 || d[1] != 3 || d[2] != h || d[3] != w)) {
+        status = RC_ARGUMENT;
+        rc_py_fail(status, "images: expected float32 N×3×%lld×%lld on the card, got %d "
+                   "dimensions%s", h, w, view->ndim, view->ndim == 4 ? " of another size" : "");
+    } else if (some && d[0] == 0) {
+        status = RC_ARGUMENT;
+        rc_py_fail(status, "images: expected one or more images for training, got an empty batch");
+    }
+    if (status != RC_OK) {
+        Py_DECREF(view->holder);
+        return -1;
+    }
+    out->array = view->holder;
+    out->images = (rc_images){.data = view->data, .is_u8 = is_u8, .there = true,
+                              .card = view->card, .stream = view->stream, .n = d[0], .c = 3,
+                              .h = d[is_u8 ? 1 : 2], .w = d[is_u8 ? 2 : 3]};
+    memcpy(out->images.strides, view->strides, sizeof out->images.strides);
+    return 0;
+}
+
+/* What a reidc.DeferredBatch is about, kept alive by a capsule. */
+typedef struct deferred {
+    rc_py_image_list list;
+    rc_augment augment;
+} deferred;
+
+static void
+deferred_free(PyObject *capsule)
+{
+    deferred *d = PyCapsule_GetPointer(capsule, NULL);
+    rc_py_image_list_fini(&d->list);
+    PyMem_Free(d);
+}
+
+/* 1: images for a card to augment; 0: they are none; -1: an exception. */
+static int
+images_deferred(PyObject *object, bool some, rc_py_images *out)
+{
+    if (PyArray_Check(object) || !PyObject_HasAttrString(object, "_deferred")) {
+        return 0;
+    }
+    PyObject *tuple = PyObject_GetAttrString(object, "_deferred"); /* new */
+    deferred *d = tuple ? PyMem_Calloc(1, sizeof *d) : NULL;
+    PyObject *capsule = d ? PyCapsule_New(d, NULL, deferred_free) : NULL; /* new */
+    PyObject *pictures, *augment; /* borrowed */
+    unsigned long long seed;
+    long long epoch, first;
+    if (tuple && !d) {
+        PyErr_NoMemory();
+    } else if (d && !capsule) {
+        PyMem_Free(d);
+    }
+    bool fine = capsule
+                && PyArg_ParseTuple(tuple, "OOKLL", &pictures, &augment, &seed, &epoch, &first)
+                && rc_py_augment_get(augment, &d->augment) == 0
+                && rc_py_image_list_init(&d->list, pictures) == 0;
+    if (fine && some && !d->list.n) {
+        rc_py_fail(RC_ARGUMENT, "images: expected one or more images for training, got an empty "
+                   "batch");
+        fine = false;
+    }
+    Py_XDECREF(tuple);
+    if (!fine) {
+        Py_XDECREF(capsule);
+        return -1;
+    }
+    out->array = capsule;
+    out->images = (rc_images){.is_u8 = true, .n = d->list.n, .c = 3, .pictures = d->list.images,
+                              .augment = &d->augment, .augment_seed = seed, .epoch = epoch,
+                              .first = first};
+    return 1;
+}
+
+int
+rc_py_images_get(PyObject *object, const rc_model *model, bool some, rc_py_images *out)
+{
+    const rc_model_info *info = rc_model_get_info(model);
     out->array = NULL;
-    int there = rc_py_device_images(object, info, some, out);
+    rc_py_view view;
+    int there = rc_py_view_get(object, "images", &view);
     if (there != 0) {
-        return there > 0 ? 0 : -1;
+        return there > 0 ? images_there(&view, info, some, out) : -1;
+    }
+    int later = rc_model_device(model) >= 0 ? images_deferred(object, some, out) : 0;
+    if (later != 0) { /* (a network on the CPU takes what __array__ gives) */
+        return later > 0 ? 0 : -1;
     }
     PyArrayObject *array = as_array(object, "images", IMAGES); /* new */
     if (!array) {
@@ -191,10 +286,49 @@ rc_py_images_get(PyObject *object, const rc_model_info *info, bool some, rc_py_i
     return 0;
 }
 
-PyArrayObject *
-rc_py_labels_get(PyObject *object, int64_t n)
+/* Labels that lie on a card, as int64 here: they are checked before anything runs. Takes the view. */
+static PyArrayObject *
+labels_there(const rc_py_view *view, rc_model *model)
 {
-    PyArrayObject *array = rc_py_array_i64(object, "labels", 1); /* new */
+    int type = view->bits == 64 ? NPY_INT64 : view->bits == 32 ? NPY_INT32 : NPY_NOTYPE;
+    PyArrayObject *array = NULL;
+    if (view->kind != 'i' || type == NPY_NOTYPE) {
+        rc_py_fail(RC_TYPE, "labels: expected int64 or int32 on the card, got another dtype");
+    } else if (view->ndim != 1 || !rc_py_view_is_contiguous(view)) {
+        rc_py_fail(RC_ARGUMENT, "labels: expected 1 dimension on the card%s",
+                   view->ndim == 1 ? " that is contiguous (.contiguous())" : "");
+    } else {
+        npy_intp d[1] = {view->shape[0]};
+        array = rc_py_new_array(1, d, type); /* new */
+    }
+    if (array) {
+        rc_error err = {0};
+        rc_status status;
+        void *to = PyArray_DATA(array);
+        int64_t bytes = PyArray_NBYTES(array);
+        Py_BEGIN_ALLOW_THREADS
+        status = rc_model_peek(model, view->card, view->stream, view->data, bytes, "labels", to,
+                               &err);
+        Py_END_ALLOW_THREADS
+        PyArrayObject *wide = status == RC_OK ? rc_py_array_i64((PyObject *)array, "labels", 1)
+                                              : NULL; /* new */
+        if (status != RC_OK) {
+            rc_py_raise(status, &err);
+        }
+        Py_DECREF(array);
+        array = wide;
+    }
+    Py_DECREF(view->holder);
+    return array;
+}
+
+PyArrayObject *
+rc_py_labels_get(PyObject *object, rc_model *model, int64_t n)
+{
+    rc_py_view view;
+    int there = rc_py_view_get(object, "labels", &view);
+    PyArrayObject *array = there < 0 ? NULL : there ? labels_there(&view, model)
+                                                    : rc_py_array_i64(object, "labels", 1); /* new */
     if (!array) {
         return NULL;
     }

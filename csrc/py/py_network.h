@@ -87,14 +87,11 @@ typedef struct rc_py_images {
 } rc_py_images;
 
 /* `some`: an empty batch is refused. */
-int rc_py_images_get(PyObject *object, const rc_model_info *info, bool some, rc_py_images *out);
-/* py_device_array.c: the same of images on a card; 1, 0: they are not, -1: an exception. */
-int rc_py_device_images(PyObject *object, const rc_model_info *info, bool some,
-                        rc_py_images *out);
+int rc_py_images_get(PyObject *object, const rc_model *model, bool some, rc_py_images *out);
 /* A reidc.DeviceArray; takes the block, even on failure. */
 PyObject *rc_py_device_array(void *block, int64_t rows, int64_t columns, int card);
 /* New reference: int64, n of them; the core checks their range. */
-PyArrayObject *rc_py_labels_get(PyObject *object, int64_t n);
+PyArrayObject *rc_py_labels_get(PyObject *object, rc_model *model, int64_t n);
 /* *out: new reference or NULL for None: int64, n x 4; the core checks their order. */
 int rc_py_planes_get(PyObject *object, const rc_model_info *info, int64_t n,
                      PyArrayObject **out);

@@ -52,7 +52,7 @@ rc_py_network__quantize(PyObject *self, PyObject *args, PyObject *kw)
     }
     options.method = mse ? RC_QUANTIZE_MSE : RC_QUANTIZE_PERCENTILE;
     rc_py_images in;
-    if (rc_py_images_get(object, rc_model_get_info(m->model), true, &in) < 0) {
+    if (rc_py_images_get(object, m->model, true, &in) < 0) {
         return NULL;
     }
     PyObject *config = config_in_bytes(((rc_py_network *)self)->config); /* new */

@@ -97,7 +97,7 @@ rc_py_network_embed(PyObject *self, PyObject *args, PyObject *kw)
     if (info->dimension == 0) {
         return rc_py_fail(RC_ARGUMENT, "embed: this network has no output named 'embedding'");
     }
-    if (rc_py_images_get(object, info, false, &in) < 0) {
+    if (rc_py_images_get(object, m->model, false, &in) < 0) {
         return NULL;
     }
     if (rc_py_model_enter(m) == 0) {
@@ -170,7 +170,7 @@ rc_py_network_forward(PyObject *self, PyObject *args, PyObject *kw)
     const rc_model_info *info = rc_model_get_info(m->model);
     rc_py_images in;
     PyArrayObject *planes;
-    if (rc_py_images_get(object, info, training != 0, &in) < 0) {
+    if (rc_py_images_get(object, m->model, training != 0, &in) < 0) {
         return NULL;
     }
     if (rc_py_planes_get(planes_object, info, in.images.n, &planes) == 0
@@ -378,10 +378,10 @@ run_loss(rc_py_model *m, PyObject *images_object, PyObject *labels_object,
     if (!info->has_loss || rc_model_loss_count(m->model) > MAX_PARTS) {
         return rc_py_fail(RC_ARGUMENT, "loss: this network was built without a loss");
     }
-    if (rc_py_images_get(images_object, info, true, &in) < 0) {
+    if (rc_py_images_get(images_object, m->model, true, &in) < 0) {
         return NULL;
     }
-    labels = rc_py_labels_get(labels_object, in.images.n); /* new */
+    labels = rc_py_labels_get(labels_object, m->model, in.images.n); /* new */
     if (labels && rc_py_planes_get(planes_object, info, in.images.n, &planes) == 0
         && rc_py_model_enter(m) == 0) {
         double parts[MAX_PARTS];

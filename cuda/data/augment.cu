@@ -27,17 +27,20 @@ struct sample {
     }
 };
 
+/* Each step rounded, as on the CPU: a fused one might fall to the other side of an integer. */
 __device__ __forceinline__ double
 between(double low, double high, float u)
 {
-    return low + (high - low) * static_cast<double>(u);
+    return __dadd_rn(low, __dmul_rn(high - low, static_cast<double>(u)));
 }
 
 struct draw_all {
     rc_augment a;
-    const uint64_t *seed;
+    double log_ratio[2]; /* of a.ratio's ends, by the host */
+    uint64_t seed;
     int64_t epoch, first;
-    int larger_h, larger_w;
+    const rc_device_picture *pictures;
+    const rc_device_resize *larger;
     rc_cuda_draws *to;
 
     __device__ void erase(const sample &s, rc_cuda_draws *d) const
@@ -47,7 +50,7 @@ struct draw_all {
             int slot = SLOT_TRY + 4 * t;
             double area = between(a.area[0], a.area[1], s.draw(slot)) * height * width;
             float u = s.draw(slot + 1);
-            double ratio = a.log_ratio ? exp(between(log(a.ratio[0]), log(a.ratio[1]), u))
+            double ratio = a.log_ratio ? exp(between(log_ratio[0], log_ratio[1], u))
                                        : between(a.ratio[0], a.ratio[1], u);
             int h = static_cast<int>(rint(sqrt(area * ratio)));
             int w = static_cast<int>(rint(sqrt(area / ratio)));
@@ -62,14 +65,15 @@ struct draw_all {
     }
     __device__ void operator()(int i) const
     {
-        sample s = {rc_random_stream(*seed, RC_RANDOM_AUGMENT, static_cast<uint64_t>(epoch),
+        sample s = {rc_random_stream(seed, RC_RANDOM_AUGMENT, static_cast<uint64_t>(epoch),
                                      static_cast<uint64_t>(first + i), 0)};
         rc_cuda_draws d = {};
         d.mirror = static_cast<double>(s.draw(SLOT_MIRROR)) < a.mirror;
         if (static_cast<double>(s.draw(SLOT_SCALE)) < a.scale_crop) {
+            const rc_device_resize &r = larger[pictures[i].resize];
             d.larger = 1;
-            d.skip_y = s.below(SLOT_SCALE + 1, larger_h - static_cast<int>(a.height) + 1);
-            d.skip_x = s.below(SLOT_SCALE + 2, larger_w - static_cast<int>(a.width) + 1);
+            d.skip_y = s.below(SLOT_SCALE + 1, r.y.out - static_cast<int>(a.height) + 1);
+            d.skip_x = s.below(SLOT_SCALE + 2, r.x.out - static_cast<int>(a.width) + 1);
         }
         if (a.pad) {
             int pad = static_cast<int>(a.pad);
@@ -90,75 +94,86 @@ clip(int sum)
     return v < 0 ? 0 : v > 255 ? 255 : v;
 }
 
-/* Byte c of column `col` of the resize (x alone) of a row of bytes, or of the column's sums. */
-__device__ __forceinline__ int
-across(const uint8_t *row, const rc_cuda_taps &x, int col, int c)
+/* Where the weights of an axis are. */
+struct axis {
+    const int64_t *first;
+    const int32_t *weights;
+    int count;
+};
+
+__device__ __forceinline__ axis
+axis_of(const char *block, const rc_device_axis &a)
 {
-    if (!x.count) {
-        return row[col * 3 + c];
-    }
-    int sum = 1 << (BITS - 1), from = static_cast<int>(x.first[col]);
-    for (int k = 0; k < x.count; k++) {
-        sum += x.weights[col * x.count + k] * row[(from + k) * 3 + c];
-    }
-    return clip(sum);
+    return {reinterpret_cast<const int64_t *>(block + a.first),
+            reinterpret_cast<const int32_t *>(block + a.weights), a.count};
 }
 
-__device__ __forceinline__ int
-down(const uint8_t *image, int w, const rc_cuda_taps &y, int row, int col, int c)
-{
-    int sum = 1 << (BITS - 1), from = static_cast<int>(y.first[row]);
-    for (int k = 0; k < y.count; k++) {
-        sum += y.weights[row * y.count + k] * image[((from + k) * w + col) * 3 + c];
-    }
-    return clip(sum);
-}
+/* A picture's bytes of one colour. */
+struct plane {
+    const uint8_t *bytes;
+    int row, step;
 
-__device__ __forceinline__ int
-resized(const uint8_t *image, int w, const rc_cuda_resize &r, int row, int col, int c)
-{
-    if (!r.y.count) {
-        return across(image + static_cast<int64_t>(row) * w * 3, r.x, col, c);
-    }
-    if (!r.x.count) {
-        return down(image, w, r.y, row, col, c);
-    }
-    int sum = 1 << (BITS - 1);
-    if (r.vertical_first) {
-        int from = static_cast<int>(r.x.first[col]);
-        for (int k = 0; k < r.x.count; k++) {
-            sum += r.x.weights[col * r.x.count + k] * down(image, w, r.y, row, from + k, c);
+    __device__ __forceinline__ int at(int y, int x) const { return bytes[y * row + x * step]; }
+    /* Of row y, column `col` of the resize; of column x, row `line` of the resize. */
+    __device__ __forceinline__ int across(const axis &a, int y, int col) const
+    {
+        int sum = 1 << (BITS - 1), from = static_cast<int>(a.first[col]);
+        for (int k = 0; k < a.count; k++) {
+            sum += a.weights[col * a.count + k] * at(y, from + k);
         }
-    } else {
-        int from = static_cast<int>(r.y.first[row]);
-        for (int k = 0; k < r.y.count; k++) {
-            sum += r.y.weights[row * r.y.count + k]
-                   * across(image + static_cast<int64_t>(from + k) * w * 3, r.x, col, c);
-        }
+        return clip(sum);
     }
-    return clip(sum);
-}
+    __device__ __forceinline__ int down(const axis &a, int line, int x) const
+    {
+        int sum = 1 << (BITS - 1), from = static_cast<int>(a.first[line]);
+        for (int k = 0; k < a.count; k++) {
+            sum += a.weights[line * a.count + k] * at(from + k, x);
+        }
+        return clip(sum);
+    }
+    /* Both passes, with bytes between them. */
+    __device__ __forceinline__ int resized(const axis &x, const axis &y, bool vertical_first,
+                                           int line, int col) const
+    {
+        if (!y.count) {
+            return x.count ? across(x, line, col) : at(line, col);
+        }
+        if (!x.count) {
+            return down(y, line, col);
+        }
+        const axis &last = vertical_first ? x : y;
+        int to = vertical_first ? col : line;
+        int sum = 1 << (BITS - 1), from = static_cast<int>(last.first[to]);
+        for (int k = 0; k < last.count; k++) {
+            int between = vertical_first ? down(y, line, from + k) : across(x, from + k, col);
+            sum += last.weights[to * last.count + k] * between;
+        }
+        return clip(sum);
+    }
+};
 
-template <class T> struct pixels_to {
-    const uint8_t *pixels;
-    rc_cuda_resize plain, larger;
-    const float *lut;
-    const rc_cuda_draws *draws; /* NULL: none, `mirror` for all */
-    T *out;
-    int h, w, height, width;
-    bool mirror;
+struct pixels_to {
+    rc_device_pictures p;
+    const rc_cuda_draws *draws; /* NULL: none */
+    float *out;
     float fill[3];
 
     __device__ void operator()(int i) const
     {
+        int width = static_cast<int>(p.width), height = static_cast<int>(p.height);
         int col = i % width, row = i / width % height, n = i / width / height;
-        const uint8_t *image = pixels + static_cast<int64_t>(n) * h * w * 3;
+        col = p.mirror ? width - 1 - col : col; /* of what is asked for without it */
+        rc_device_picture own = reinterpret_cast<const rc_device_picture *>(p.block + p.pictures)[n];
         rc_cuda_draws d = {};
         if (draws) {
             d = draws[n];
-        } else {
-            d.mirror = mirror;
         }
+        const rc_device_resize &r = reinterpret_cast<const rc_device_resize *>(
+            p.block + (d.larger ? p.larger : p.plain))[own.resize];
+        axis across = axis_of(p.block, r.x), down = axis_of(p.block, r.y);
+        const uint8_t *base = p.there ? p.there
+                                      : reinterpret_cast<const uint8_t *>(p.block + p.pixels);
+        const float *lut = reinterpret_cast<const float *>(p.block + p.lut);
         int y = row - d.shift_y, x = col - d.shift_x; /* of the picture before it was shifted */
         bool inside = y >= 0 && y < height && x >= 0 && x < width;
         bool erased = row >= d.top && row < d.top + d.rows && col >= d.left
@@ -167,57 +182,33 @@ template <class T> struct pixels_to {
         for (int c = 0; c < 3; c++) {
             float v = fill[c];
             if (!erased) {
+                plane from = {base + own.at + c * p.colour, own.row, p.step};
                 int byte = !inside ? 0
-                                   : resized(image, w, d.larger ? larger : plain, y + d.skip_y,
-                                             x + d.skip_x, c);
+                                   : from.resized(across, down, r.vertical_first != 0,
+                                                  y + d.skip_y, x + d.skip_x);
                 v = lut[c * 256 + byte];
             }
-            rc_set(out, static_cast<int64_t>(i) * 3 + c, v);
+            out[static_cast<int64_t>(i) * 3 + c] = v;
         }
     }
 };
 
-template <class T>
-void
-write(pixels_to<T> p, int64_t n, rc_cuda_stream stream)
-{
-    rc_each(stream, n * p.height * p.width, p);
-}
-
 } // namespace
 
 void
-rc_cuda_images(const uint8_t *pixels, int64_t n, int64_t h, int64_t w,
-               const rc_cuda_resize *resize, const float *lut, bool mirror, void *out,
-               rc_cuda_type type, rc_cuda_stream stream)
+rc_cuda_pictures(const rc_device_pictures *p, rc_cuda_draws *draws, float *out,
+                 rc_cuda_stream stream)
 {
-    int ih = static_cast<int>(h), iw = static_cast<int>(w);
-    if (type == RC_CUDA_BF16) {
-        write(pixels_to<rc_bf16>{pixels, *resize, *resize, lut, nullptr,
-                                 static_cast<rc_bf16 *>(out), ih, iw, resize->out_h,
-                                 resize->out_w, mirror, {}}, n, stream);
-    } else {
-        write(pixels_to<float>{pixels, *resize, *resize, lut, nullptr, static_cast<float *>(out),
-                               ih, iw, resize->out_h, resize->out_w, mirror, {}}, n, stream);
+    const rc_augment *a = p->augment;
+    pixels_to to = {*p, a ? draws : nullptr, out, {}};
+    if (a) {
+        rc_each(stream, p->n,
+                draw_all{*a, {log(a->ratio[0]), log(a->ratio[1])}, p->seed, p->epoch, p->first,
+                         reinterpret_cast<const rc_device_picture *>(p->block + p->pictures),
+                         reinterpret_cast<const rc_device_resize *>(p->block + p->larger), draws});
+        for (int c = 0; c < 3; c++) {
+            to.fill[c] = a->fill[c];
+        }
     }
-}
-
-void
-rc_cuda_augment(const rc_augment *a, const uint8_t *pixels, int64_t n, int64_t h, int64_t w,
-                const rc_cuda_resize *plain, const rc_cuda_resize *larger, const float *lut,
-                const uint64_t *seed, int64_t epoch, int64_t first, rc_cuda_draws *draws,
-                void *out, rc_cuda_type type, rc_cuda_stream stream)
-{
-    const rc_cuda_resize *big = a->scale_crop > 0 ? larger : plain;
-    int ih = static_cast<int>(h), iw = static_cast<int>(w);
-    rc_each(stream, n, draw_all{*a, seed, epoch, first, big->out_h, big->out_w, draws});
-    if (type == RC_CUDA_BF16) {
-        write(pixels_to<rc_bf16>{pixels, *plain, *big, lut, draws, static_cast<rc_bf16 *>(out),
-                                 ih, iw, plain->out_h, plain->out_w, false,
-                                 {a->fill[0], a->fill[1], a->fill[2]}}, n, stream);
-    } else {
-        write(pixels_to<float>{pixels, *plain, *big, lut, draws, static_cast<float *>(out), ih,
-                               iw, plain->out_h, plain->out_w, false,
-                               {a->fill[0], a->fill[1], a->fill[2]}}, n, stream);
-    }
+    rc_each(stream, p->n * p->height * p->width, to);
 }

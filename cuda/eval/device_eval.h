@@ -9,36 +9,16 @@ extern "C" {
 #endif
 
 #include "cuda.h"
+#include "device/device.h"
 
-/* Two sets of rows, float32. Euclidean: squared, of the rows as given, by differences. Cosine: of
- * rows that rc_cuda_unit_rows has scaled, with their `lack`s. */
-typedef struct rc_cuda_pairs {
-    const float *query, *gallery;           /* (q,d), (g,d), rows at multiples of 16 bytes */
-    const float *lack_query, *lack_gallery; /* (q), (g), or NULL: euclidean */
-    int64_t queries, gallery_rows, dimension;
-} rc_cuda_pairs;
-
-/* rows (n,d) -> unit (n,d): lengths clamped at 1e-12; lack (n): (1 - |unit|^2)/2. */
+/* rc_device_api's unit_rows, find_bad, distances and rank (device/device.h). */
 void rc_cuda_unit_rows(const float *rows, int64_t n, int64_t d, float *unit, float *lack,
                        rc_cuda_stream stream);
-
-/* out: (count, g), distances of queries first .. first+count-1. */
-void rc_cuda_distances(const rc_cuda_pairs *pairs, int64_t first, int64_t count, float *out,
+void rc_cuda_find_bad(const float *rows, int64_t n, int64_t d, int32_t *bad, rc_cuda_stream stream);
+void rc_cuda_distances(const rc_device_pairs *pairs, int64_t first, int64_t count, float *out,
                        rc_cuda_stream stream);
-
-/* The places of each query's matches in its ranking, from 1, ascending; junk is not counted.
- * start (q+1): the matches of query i are match[start[i]] .. match[start[i+1]-1], gallery indices
- * in ascending order; every other image of the query's id is junk, as is id -1.
- * Scratch: distance and sorted, as many floats as there are matches; place, as many int32.
- * ranks: as many int32. */
-typedef struct rc_cuda_rank {
-    const int32_t *start, *match;
-    const int64_t *q_pids, *g_pids;
-    int64_t matches; /* start[q], on the host */
-    float *distance, *sorted;
-    int32_t *place, *ranks;
-} rc_cuda_rank;
-void rc_cuda_ranks(const rc_cuda_pairs *pairs, const rc_cuda_rank *rank, rc_cuda_stream stream);
+void rc_cuda_rank(const rc_device_pairs *pairs, const rc_device_ranking *ranking, int64_t first,
+                  int64_t count, rc_cuda_stream stream);
 
 /* The k smallest of each row, (rows,n) -> index, value (rows,k), ascending, ties by index;
  * 1 <= k <= min(n, RC_CUDA_NEAREST). */

@@ -22,7 +22,7 @@ struct pairs {
 };
 
 pairs
-pairs_of(const rc_cuda_pairs *p)
+pairs_of(const rc_device_pairs *p)
 {
     return {p->query, p->gallery, p->lack_query, p->lack_gallery, static_cast<int>(p->queries),
             static_cast<int>(p->gallery_rows), static_cast<int>(p->dimension)};
@@ -240,8 +240,25 @@ struct unit_rows {
             left += static_cast<double>(v) * v;
         }
         left = rc_warp_sum(left);
-        if (lane == 0) {
+        if (lack && lane == 0) {
             lack[row] = length < 1e-12 ? static_cast<float>((1 - left) / 2) : 0;
+        }
+    }
+};
+
+struct find_bad {
+    const float *rows;
+    int32_t *bad;
+    int d;
+    __device__ void operator()(int row, int lane) const
+    {
+        const float *from = rows + static_cast<int64_t>(row) * d;
+        bool any = false;
+        for (int k = lane; k < d; k += 32) {
+            any = any || (__float_as_int(from[k]) & 0x7f800000) == 0x7f800000;
+        }
+        if (__ballot_sync(RC_ALL, any) && lane == 0) {
+            atomicMin(bad, row);
         }
     }
 };
@@ -349,7 +366,15 @@ rc_cuda_unit_rows(const float *rows, int64_t n, int64_t d, float *unit, float *l
 }
 
 void
-rc_cuda_distances(const rc_cuda_pairs *p, int64_t first, int64_t count, float *out,
+rc_cuda_find_bad(const float *rows, int64_t n, int64_t d, int32_t *bad, rc_cuda_stream stream)
+{
+    if (n > 0) {
+        rc_rows::warps(stream, n, find_bad{rows, bad, static_cast<int>(d)});
+    }
+}
+
+void
+rc_cuda_distances(const rc_device_pairs *p, int64_t first, int64_t count, float *out,
                   rc_cuda_stream stream)
 {
     tiles(pairs_of(p),
@@ -358,16 +383,21 @@ rc_cuda_distances(const rc_cuda_pairs *p, int64_t first, int64_t count, float *o
 }
 
 void
-rc_cuda_ranks(const rc_cuda_pairs *given, const rc_cuda_rank *r, rc_cuda_stream stream)
+rc_cuda_rank(const rc_device_pairs *given, const rc_device_ranking *r, int64_t first, int64_t count,
+             rc_cuda_stream stream)
 {
     pairs p = pairs_of(given);
-    rc_each(stream, r->matches, match_distance{p, r->start, r->match, r->distance});
-    rc_each(stream, r->matches,
-            sort_match{r->start, r->match, r->distance, r->sorted, r->place, r->ranks,
-                       p.queries});
-    tiles(p, count_gaps{r->start, r->place, r->sorted, r->q_pids, r->g_pids, r->ranks}, 0,
-          p.queries, stream);
-    rc_each(stream, p.queries, add_gaps{r->start, r->ranks});
+    if (first == 0) {
+        rc_each(stream, r->matches, match_distance{p, r->start, r->match, r->distance});
+        rc_each(stream, r->matches,
+                sort_match{r->start, r->match, r->distance, r->sorted, r->place, r->ranks,
+                           p.queries});
+    }
+    tiles(p, count_gaps{r->start, r->place, r->sorted, r->q_pids, r->g_pids, r->ranks}, first,
+          count, stream);
+    if (first + count == p.queries) {
+        rc_each(stream, p.queries, add_gaps{r->start, r->ranks});
+    }
 }
 
 void

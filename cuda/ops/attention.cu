@@ -111,3 +111,9 @@ RC_CUDA_TMP(attention)
 {
     return backward ? call->xs[0].d[0] * call->xs[0].d[call->attrs->trans_a ? 2 : 1] * 12 : 0;
 }
+RC_CUDA_LIMIT(attention)
+{
+    const rc_shape *xs = call->xs;
+    return rc_attend::limit(xs[0].d[call->attrs->trans_a ? 2 : 1],
+                            xs[1].d[call->attrs->trans_b ? 1 : 2], backward);
+}

@@ -151,3 +151,8 @@ RC_CUDA_TMP(circle)
 {
     return call->xs[0].d[0] * (backward ? 8 : 16);
 }
+RC_CUDA_LIMIT(circle)
+{
+    return {call->xs[0].d[backward ? 1 : 0], RC_SHARED_ROOM / 8,
+            backward ? "numbers in an embedding" : "images in a batch"};
+}

@@ -45,11 +45,7 @@ __global__ void __launch_bounds__(RC_BLOCK)
 scale_kernel(const int32_t *counts, int blocks, int count, double *scale)
 {
     RC_SHARED(int, part, 33);
-    int kept = 0;
-    for (int i = threadIdx.x; i < blocks; i += RC_BLOCK) {
-        kept += counts[i];
-    }
-    kept = rc_block_sum(kept, part);
+    int kept = rc_parts_sum<int>(counts, blocks, part);
     if (threadIdx.x == 0) {
         *scale = kept ? static_cast<double>(count) / kept : 0;
     }
@@ -107,12 +103,7 @@ forward(const rc_call *call, rc_cuda_stream stream)
     apply<T>(call, call->x[0], call->y, false, stream);
 }
 
-template <class T>
-void
-backward(const rc_call *call, rc_cuda_stream stream)
-{
-    apply<T>(call, call->dy, call->dx[0], call->add[0], stream);
-}
+RC_CUDA_BACKWARD_APPLIES
 
 } // namespace
 

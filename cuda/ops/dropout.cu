@@ -44,19 +44,8 @@ apply(const rc_call *call, const void *from, void *to, bool add, rc_cuda_stream 
                           static_cast<float>(1 / (1 - call->attrs->p)), active, add});
 }
 
-template <class T>
-void
-forward(const rc_call *call, rc_cuda_stream stream)
-{
-    apply<T>(call, call->x[0], call->y, false, stream);
-}
-
-template <class T>
-void
-backward(const rc_call *call, rc_cuda_stream stream)
-{
-    apply<T>(call, call->dy, call->dx[0], call->add[0], stream);
-}
+RC_CUDA_FORWARD_APPLIES
+RC_CUDA_BACKWARD_APPLIES
 
 } // namespace
 

@@ -94,3 +94,7 @@ RC_CUDA_TMP(pair_cosine)
     (void)backward;
     return call->xs[0].d[0] * call->xs[0].d[1] * 8;
 }
+RC_CUDA_LIMIT(pair_cosine)
+{
+    return {backward ? call->xs[0].d[2] : 0, RC_SHARED_ROOM / 8, "channels"};
+}

@@ -136,3 +136,11 @@ RC_CUDA_TMP(planes)
     const rc_shape *x = &call->xs[0];
     return backward || call->attrs->mode != 0 ? 0 : x->d[0] * x->d[2] * x->d[1] * 4;
 }
+RC_CUDA_LIMIT(planes)
+{
+    int64_t rows = call->attrs->mode == 0 && !backward ? call->xs[0].d[2] : 0, most = 1;
+    while ((most + 1) * (most + 1) * 8 <= RC_SHARED_ROOM) {
+        most++;
+    }
+    return {rows, most, "rows of a feature map"};
+}

@@ -263,6 +263,16 @@ RC_CUDA_TMP(relative_attention)
 {
     return tmp_of(call, backward);
 }
+RC_CUDA_LIMIT(relative_attention)
+{
+    sizes s = sizes_of(call);
+    return rc_attend::limit(s.t(), s.t(), backward);
+}
+RC_CUDA_LIMIT(relative_attention_map)
+{
+    sizes s = sizes_of(call);
+    return rc_attend::limit(s.t(), s.t(), backward);
+}
 RC_CUDA_TMP(relative_attention_map)
 {
     return backward ? 0 : tmp_of(call, false);

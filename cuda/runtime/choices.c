@@ -68,8 +68,9 @@ static void
 fold_step(rc_device *d, const rc_call *call, const void *choice)
 {
     const rc_shape *w = &call->xs[0];
-    rc_help_fold(d->stream, ((const rc_choice *)choice)->record.type, call->x[0], call->x[1], call->x[2], call->x[3], call->x[4], call->x[5],
-                 call->attrs->eps, w->d[0], rc_shape_count(w) / w->d[0], call->y);
+    const void *const *x = call->x;
+    rc_help_fold(d->stream, ((const rc_choice *)choice)->record.type, x[0], x[1], x[2], x[3], x[4],
+                 x[5], call->attrs->eps, w->d[0], rc_shape_count(w) / w->d[0], call->y);
 }
 
 /* tmp_size looks at which pointers are there; what they will point to does not matter. */
@@ -91,17 +92,45 @@ own_tmp(const rc_device_request *r, const rc_cuda_op *op)
     return op->tmp_size(&call, r->pass == RC_DEVICE_BACKWARD);
 }
 
+/* What no kernel is written for, in the user's terms. */
 static rc_status
-too_large(const rc_device_request *r, rc_error *err)
+check_size(const rc_shape *s, rc_error *err)
+{
+    int64_t count = s->rank ? rc_shape_count(s) : 0;
+    return count <= RC_CUDA_MOST
+               ? RC_OK
+               : rc_fail(err, RC_ARGUMENT, "images: %lld at once make a value of %lld elements, and "
+                         "on a card at most %d; take a smaller batch", (long long)s->d[0],
+                         (long long)count, RC_CUDA_MOST);
+}
+
+static rc_status
+check_sizes(const rc_device_request *r, rc_error *err)
 {
     const rc_call *call = r->call;
-    bool fits = rc_shape_count(&call->ys) <= RC_CUDA_MOST;
+    RC_TRY(check_size(&call->ys, err));
     for (int k = 0; k < call->n_in; k++) {
-        fits = fits && (call->xs[k].rank == 0 || rc_shape_count(&call->xs[k]) <= RC_CUDA_MOST);
+        RC_TRY(check_size(&call->xs[k], err));
     }
-    return fits ? RC_OK
-                : rc_fail(err, RC_ARGUMENT, "device: a batch with values of more than %d elements; "
-                          "make it smaller", RC_CUDA_MOST);
+    if (call->xs[0].rank && call->xs[0].d[0] > RC_CUDA_BATCH) {
+        return rc_fail(err, RC_ARGUMENT, "images: %lld at once, and on a card at most %d; take a "
+                       "smaller batch", (long long)call->xs[0].d[0], RC_CUDA_BATCH);
+    }
+    return RC_OK;
+}
+
+static rc_status
+check_limit(const rc_device_request *r, const rc_cuda_op *op, rc_error *err)
+{
+    if (!op->limit || r->pass == RC_DEVICE_COMMIT) {
+        return RC_OK;
+    }
+    rc_cuda_limit l = op->limit(r->call, r->pass == RC_DEVICE_BACKWARD);
+    return l.is <= l.most
+               ? RC_OK
+               : rc_fail(err, RC_ARGUMENT, "%s: %lld %s, and on a card at most %lld%s; smaller "
+                         "images, or device='cpu'", names[r->op], (long long)l.is, l.what,
+                         (long long)l.most, r->pass == RC_DEVICE_BACKWARD ? " in training" : "");
 }
 
 static rc_status
@@ -118,7 +147,7 @@ choose_own(const rc_device_request *r, rc_choice *out, rc_error *err)
                        r->pass == RC_DEVICE_FORWARD ? "forward" : "backward or statistics");
     }
     out->tmp = r->pass == RC_DEVICE_COMMIT ? 0 : own_tmp(r, op);
-    return RC_OK;
+    return check_limit(r, op, err);
 }
 
 /* ---- the choice --------------------------------------------------------------------------------------- */
@@ -141,7 +170,7 @@ choose(rc_device *d, const rc_device_request *r, rc_choice *out, rc_error *err)
         out->kind = RC_CHOICE_FOLD;
         return RC_OK;
     }
-    RC_TRY(too_large(r, err));
+    RC_TRY(check_sizes(r, err));
     switch (r->op) {
     case RC_OP_conv2d:
         if (r->pass == RC_DEVICE_BACKWARD && r->wanted == 4) {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "eval/device_eval.h"
 #include "runtime.h"
 
 #define OLDEST_MAJOR 8 /* compute capability: bfloat16 and asynchronous copies begin there */
@@ -156,6 +157,9 @@ static rc_status
 open_parts(rc_device *d, int index, const char *folders, rc_error *err)
 {
     RC_TRY(find_card(d, index, err));
+    if (!folders) {
+        return rc_stream_open(d, err);
+    }
     RC_TRY(rc_libraries_get(folders, &d->lib, err));
     d->tf32 = is_on("REIDC_CUDA_TF32");
     d->timed = is_on("REIDC_CUDA_TUNE");
@@ -416,16 +420,8 @@ stream(rc_device *d)
 static rc_status
 join(rc_device *d, void *other, rc_error *err)
 {
-    cudaEvent_t event = NULL;
     RC_TRY(rc_device_use(d, err));
-    RC_TRY(rc_cuda_status(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "an event",
-                          err));
-    rc_status status = rc_cuda_status(cudaEventRecord(event, other), "another stream", err);
-    if (status == RC_OK) {
-        status = rc_cuda_status(cudaStreamWaitEvent(d->stream, event, 0), "another stream", err);
-    }
-    (void)cudaEventDestroy(event); /* once it is reached */
-    return status;
+    return rc_stream_join(d->stream, other, err);
 }
 
 static rc_status
@@ -437,18 +433,47 @@ gather(rc_device *d, const rc_device_maps *from, float *to, int64_t n, int64_t h
     return rc_device_check(d, err);
 }
 
-static rc_status
-unit_rows(rc_device *d, float *rows, int64_t n, int64_t columns, rc_error *err)
-{
-    RC_TRY(rc_device_use(d, err));
-    rc_help_unit_rows(d->stream, rows, n, columns);
-    return rc_device_check(d, err);
-}
-
 static void
 release_any(void *block)
 {
     (void)cudaFree(block); /* waits for what still uses it */
+}
+
+/* ---- evaluation --------------------------------------------------------------------------------------- */
+
+static rc_status
+unit_rows(rc_device *d, const float *rows, int64_t n, int64_t columns, float *unit, float *lack,
+          rc_error *err)
+{
+    RC_TRY(rc_device_use(d, err));
+    rc_cuda_unit_rows(rows, n, columns, unit, lack, d->stream);
+    return rc_device_check(d, err);
+}
+
+static rc_status
+find_bad(rc_device *d, const float *rows, int64_t n, int64_t columns, int32_t *bad, rc_error *err)
+{
+    RC_TRY(rc_device_use(d, err));
+    rc_cuda_find_bad(rows, n, columns, bad, d->stream);
+    return rc_device_check(d, err);
+}
+
+static rc_status
+distances(rc_device *d, const rc_device_pairs *p, int64_t first, int64_t count, float *out,
+          rc_error *err)
+{
+    RC_TRY(rc_device_use(d, err));
+    rc_cuda_distances(p, first, count, out, d->stream);
+    return rc_device_check(d, err);
+}
+
+static rc_status
+rank(rc_device *d, const rc_device_pairs *p, const rc_device_ranking *r, int64_t first,
+     int64_t count, rc_error *err)
+{
+    RC_TRY(rc_device_use(d, err));
+    rc_cuda_rank(p, r, first, count, d->stream);
+    return rc_device_check(d, err);
 }
 
 /* ---- the table ------------------------------------------------------------------------------------- */
@@ -474,6 +499,8 @@ rc_device_library(void)
         .zero = zero,
         .feed = rc_device_feed,
         .fed = rc_device_fed,
+        .feed_pictures = rc_device_feed_pictures,
+        .peek = rc_device_peek,
         .mark = rc_device_mark,
         .reach = rc_device_reach,
         .wait = rc_device_wait,
@@ -484,6 +511,9 @@ rc_device_library(void)
         .join = join,
         .gather = gather,
         .unit_rows = unit_rows,
+        .find_bad = find_bad,
+        .distances = distances,
+        .rank = rank,
         .release_any = release_any,
         .update = update,
         .norm = norm,

@@ -83,22 +83,6 @@ struct gather {
     }
 };
 
-__global__ void __launch_bounds__(RC_BLOCK)
-unit_rows_kernel(float *rows, int d)
-{
-    RC_SHARED(double, s, 33);
-    float *row = rows + static_cast<int64_t>(blockIdx.x) * d;
-    double sum = 0;
-    for (int i = threadIdx.x; i < d; i += RC_BLOCK) {
-        sum += static_cast<double>(row[i]) * row[i];
-    }
-    double length = sqrt(rc_block_sum(sum, s));
-    double scale = 1 / (length > 1e-12 ? length : 1e-12);
-    for (int i = threadIdx.x; i < d; i += RC_BLOCK) {
-        row[i] = static_cast<float>(row[i] * scale);
-    }
-}
-
 /* ---- sums over rows ------------------------------------------------------------------------------ */
 
 constexpr int SUM_ROWS = 512; /* that a thread adds up */
@@ -197,11 +181,7 @@ __global__ void __launch_bounds__(RC_BLOCK)
 clip_kernel(const double *squares, int count, double limit, double *clip)
 {
     RC_SHARED(double, s, 33);
-    double sum = 0;
-    for (int i = threadIdx.x; i < count; i += RC_BLOCK) {
-        sum += squares[i];
-    }
-    sum = rc_block_sum(sum, s);
+    double sum = rc_parts_sum<double>(squares, count, s);
     if (threadIdx.x == 0) {
         double norm = sqrt(sum), scale = limit / (norm + 1e-6);
         clip[0] = scale < 1 || scale != scale ? scale : 1;
@@ -314,13 +294,6 @@ rc_help_gather(rc_cuda_stream stream, const rc_device_maps *from, float *to, int
 {
     rc_each(stream, n * h * w * 3,
             gather{*from, to, static_cast<int>(h), static_cast<int>(w), mirror});
-}
-
-void
-rc_help_unit_rows(rc_cuda_stream stream, float *rows, int64_t n, int64_t d)
-{
-    rc_launch(unit_rows_kernel, dim3(static_cast<unsigned>(n)), dim3(RC_BLOCK), 0, stream, rows,
-              static_cast<int>(d));
 }
 
 void

@@ -48,8 +48,6 @@ void rc_help_fold(rc_cuda_stream stream, rc_cuda_type type, const float *w, cons
 /* to (n,h,w,3) from maps of any strides, columns reversed if `mirror` */
 void rc_help_gather(rc_cuda_stream stream, const rc_device_maps *from, float *to, int64_t n,
                     int64_t h, int64_t w, bool mirror);
-/* rows (n,d) to unit length, lengths clamped at 1e-12 */
-void rc_help_unit_rows(rc_cuda_stream stream, float *rows, int64_t n, int64_t d);
 /* a += share (w - a) */
 void rc_help_blend(rc_cuda_stream stream, float *a, const float *w, int64_t count, float share);
 

@@ -17,6 +17,7 @@ typedef struct library {
 
 static const library cudnn = {"libcudnn.so.9", "cuDNN 9", "nvidia-cudnn-cu13"};
 static const library blaslt = {"libcublasLt.so.13", "cuBLAS 13", "nvidia-cublas"};
+static const library nvrtc = {"libnvrtc.so.13", "nvrtc 13", "nvidia-cuda-nvrtc"};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static rc_libraries functions;
@@ -69,6 +70,9 @@ find_all(const char *folders, rc_error *err)
         snprintf(why, sizeof why, "the one found has no %s", missed);
         return missing(&blaslt, why, err);
     }
+    /* cuDNN's engines that compile at run time look for it by name alone, which finds what is open;
+     * without it cuDNN recommends others. */
+    (void)open_one(&nvrtc, folders);
     handle = open_one(&cudnn, folders);
     if (!handle) {
         return missing(&cudnn, "cannot be found", err);

@@ -96,6 +96,8 @@ recommended(rc_device *d, rc_product_plan *out, rc_error *err)
     cublasLtMatmulHeuristicResult_t result;
     size_t most = (size_t)MOST_WORKSPACE;
     uint32_t aligned = ALIGNED;
+    /* Parts of a sum meet as float32, never in a bfloat16 result. */
+    uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     static const cublasLtMatmulPreferenceAttributes_t alignments[4] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
@@ -104,6 +106,10 @@ recommended(rc_device *d, rc_product_plan *out, rc_error *err)
     if (code == CUBLAS_STATUS_SUCCESS) {
         code = lib->cublasLtMatmulPreferenceSetAttribute(
             preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &most, sizeof most);
+    }
+    if (code == CUBLAS_STATUS_SUCCESS) {
+        code = lib->cublasLtMatmulPreferenceSetAttribute(
+            preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reduction, sizeof reduction);
     }
     for (int i = 0; code == CUBLAS_STATUS_SUCCESS && i < 4; i++) {
         code = lib->cublasLtMatmulPreferenceSetAttribute(preference, alignments[i], &aligned,

@@ -1,6 +1,7 @@
 /* The stream of a device: what is waited for, images fed beside it, and recorded runs. */
 #include <stdlib.h>
 
+#include "data/device_input.h"
 #include "runtime.h"
 
 struct rc_device_graph {
@@ -60,6 +61,20 @@ rc_stream_close(rc_device *d)
     }
 }
 
+/* From now on `stream` waits for what `other` holds now. */
+rc_status
+rc_stream_join(cudaStream_t stream, void *other, rc_error *err)
+{
+    cudaEvent_t event = NULL;
+    RC_TRY(new_event(&event, err));
+    rc_status status = rc_cuda_status(cudaEventRecord(event, other), "another stream", err);
+    if (status == RC_OK) {
+        status = rc_cuda_status(cudaStreamWaitEvent(stream, event, 0), "another stream", err);
+    }
+    (void)cudaEventDestroy(event); /* once it is reached */
+    return status;
+}
+
 /* ---- feeding -------------------------------------------------------------------------------------- */
 
 static rc_status
@@ -68,6 +83,7 @@ slot_memory(rc_device *d, int slot, int64_t bytes, rc_error *err)
     if (d->slot_bytes[slot] >= bytes) {
         return RC_OK;
     }
+    bytes += d->slot_bytes[slot] ? bytes / 4 : 0; /* pictures of other sizes: not again soon */
     RC_TRY(rc_device_wait(d, err));
     (void)cudaFree(d->slots[slot]);
     d->slots[slot] = NULL;
@@ -77,26 +93,63 @@ slot_memory(rc_device *d, int slot, int64_t bytes, rc_error *err)
     return RC_OK;
 }
 
-/* Host memory goes to a slot beside what is running, and from there to its place in the stream's
- * turn; a slot is written to again once it has been read. */
-rc_status
-rc_device_feed(rc_device *d, void *to, const void *from, int64_t bytes, rc_error *err)
+/* Host memory goes to a slot beside what is running; its address there once the stream may read it. */
+static rc_status
+to_slot(rc_device *d, const void *from, int64_t bytes, int64_t room, void **at, rc_error *err)
 {
     int slot = d->slot;
     RC_TRY(rc_device_use(d, err));
-    RC_TRY(slot_memory(d, slot, bytes, err));
-    void *at = d->slots[slot];
+    RC_TRY(slot_memory(d, slot, bytes + room, err));
+    *at = d->slots[slot];
     RC_TRY(rc_cuda_status(cudaStreamWaitEvent(d->feeding, d->taken[slot], 0), "feeding", err));
-    RC_TRY(rc_cuda_status(cudaMemcpyAsync(at, from, (size_t)bytes, cudaMemcpyHostToDevice,
+    RC_TRY(rc_cuda_status(cudaMemcpyAsync(*at, from, (size_t)bytes, cudaMemcpyHostToDevice,
                                           d->feeding), "feeding", err));
     RC_TRY(rc_cuda_status(cudaEventRecord(d->fed[slot], d->feeding), "feeding", err));
-    RC_TRY(rc_cuda_status(cudaStreamWaitEvent(d->stream, d->fed[slot], 0), "feeding", err));
+    d->any_fed = true;
+    return rc_cuda_status(cudaStreamWaitEvent(d->stream, d->fed[slot], 0), "feeding", err);
+}
+
+/* The stream has read its slot once it comes here; then the slot may be written to again. */
+static rc_status
+slot_taken(rc_device *d, rc_error *err)
+{
+    RC_TRY(rc_cuda_status(cudaEventRecord(d->taken[d->slot], d->stream), "feeding", err));
+    d->slot = (d->slot + 1) % RC_SLOTS;
+    return RC_OK;
+}
+
+rc_status
+rc_device_feed(rc_device *d, void *to, const void *from, int64_t bytes, rc_error *err)
+{
+    void *at = NULL;
+    RC_TRY(to_slot(d, from, bytes, 0, &at, err));
     RC_TRY(rc_cuda_status(cudaMemcpyAsync(to, at, (size_t)bytes, cudaMemcpyDeviceToDevice,
                                           d->stream), "feeding", err));
-    RC_TRY(rc_cuda_status(cudaEventRecord(d->taken[slot], d->stream), "feeding", err));
-    d->slot = (slot + 1) % RC_SLOTS;
-    d->any_fed = true;
-    return RC_OK;
+    return slot_taken(d, err);
+}
+
+rc_status
+rc_device_feed_pictures(rc_device *d, const rc_device_pictures *p, float *to, rc_error *err)
+{
+    rc_device_pictures there = *p;
+    int64_t room = p->augment ? p->n * (int64_t)sizeof(rc_cuda_draws) : 0;
+    void *at = NULL;
+    RC_TRY(to_slot(d, p->block, p->bytes, room, &at, err));
+    there.block = at;
+    rc_cuda_pictures(&there, (void *)(there.block + p->bytes), to, d->stream);
+    RC_TRY(rc_device_check(d, err));
+    return slot_taken(d, err);
+}
+
+/* Waits for the feeding stream alone: images that it still copies, and what others hold. */
+rc_status
+rc_device_peek(rc_device *d, void *to, const void *from, int64_t bytes, void *other, rc_error *err)
+{
+    RC_TRY(rc_device_use(d, err));
+    RC_TRY(other ? rc_stream_join(d->feeding, other, err) : RC_OK);
+    RC_TRY(rc_cuda_status(cudaMemcpyAsync(to, from, (size_t)bytes, cudaMemcpyDeviceToHost,
+                                          d->feeding), "labels", err));
+    return rc_cuda_status(cudaStreamSynchronize(d->feeding), "labels", err);
 }
 
 rc_status

@@ -86,6 +86,11 @@ rc_status rc_stream_open(rc_device *d, rc_error *err);
 void rc_stream_close(rc_device *d);
 rc_status rc_device_feed(rc_device *d, void *to, const void *from, int64_t bytes, rc_error *err);
 rc_status rc_device_fed(rc_device *d, rc_error *err);
+rc_status rc_device_feed_pictures(rc_device *d, const rc_device_pictures *p, float *to,
+                                  rc_error *err);
+rc_status rc_device_peek(rc_device *d, void *to, const void *from, int64_t bytes, void *other,
+                         rc_error *err);
+rc_status rc_stream_join(cudaStream_t stream, void *other, rc_error *err);
 rc_status rc_device_mark(rc_device *d, int which, rc_error *err);
 rc_status rc_device_reach(rc_device *d, int which, rc_error *err);
 rc_status rc_device_wait(rc_device *d, rc_error *err);

@@ -195,6 +195,16 @@ atomicAdd(T *to, T value)
 
 template <class T>
 T
+atomicMin(T *to, T value)
+{
+    static_assert(std::is_integral<T>::value, "atomics on integers only");
+    T old = *to;
+    *to = value < old ? value : old;
+    return old;
+}
+
+template <class T>
+T
 rc_shared_add(rc_host::shared<T> s, int i, T value)
 {
     static_assert(std::is_integral<T>::value, "atomics on integers only");
@@ -205,6 +215,8 @@ rc_shared_add(rc_host::shared<T> s, int i, T value)
     return old;
 }
 
+static inline double __dadd_rn(double a, double b) { return a + b; }
+static inline double __dmul_rn(double a, double b) { return a * b; }
 static inline float __int_as_float(int i) { float f; memcpy(&f, &i, 4); return f; }
 static inline int __float_as_int(float f) { int i; memcpy(&i, &f, 4); return i; }
 

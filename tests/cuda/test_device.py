@@ -1,44 +1,18 @@
 """Networks on device="cuda" without a card: the back end's run time as it is, its kernels as they
 run on the host, a stand-in for CUDA, cuDNN and cuBLASLt (standin/), beside the CPU's results."""
 import ctypes
-import os
-import sys
 
 import numpy as np
 import pytest
-
 import reidc
-
-sys.path.insert(0, os.path.dirname(__file__))
-import standin_build
+from device_arrays import CARD, DLTensor, OnCard, baseline
+from device_arrays import card as card  # the fixture
 from device_checks import (
     LABELS, SYSTEMS, agree, agree_in_bfloat16, images, near, near_states, three,
 )
 
-PATH, WHY = standin_build.library()
-if not PATH:
-    pytest.skip(WHY, allow_module_level=True)
-os.environ["REIDC_CUDA_LIBRARY"] = PATH
-CARD = standin_build.Standin(PATH)
 pytestmark = pytest.mark.cuda_host
 NO_MEMORY, LAUNCH_FAILED = 2, 719
-
-
-@pytest.fixture(autouse=True)
-def card():
-    """Nothing wrong was noticed, and nothing is left on the card."""
-    CARD.reset()
-    before = CARD.alive()
-    yield CARD
-    problem, after = CARD.problem(), CARD.alive()
-    CARD.reset()
-    assert problem == ""
-    assert after == before
-
-
-def baseline(device="cpu", seed=3, **options):
-    options = {"backbone": "resnet18", "width_multiplier": 0.125, **options}
-    return reidc.Baseline(5, 32, 16, seed=seed, device=device, **options)
 
 
 # ---- the same numbers as the CPU
@@ -288,6 +262,14 @@ def test_other_precisions(precision):
         baseline("cuda", precision=precision)
 
 
+def test_no_bytes_on_a_card():
+    m = baseline("cuda")
+    before = m.embed(images())
+    with pytest.raises(NotImplementedError, match="on the CPU"):
+        m.quantize(images(8))
+    assert np.array_equal(m.embed(images()), before)
+
+
 def test_out_of_memory():
     """A batch that does not fit: the plan's figure is named, and the network goes on."""
     m = baseline("cuda")
@@ -307,6 +289,35 @@ def test_out_of_memory():
     CARD.machine()
     assert all(np.array_equal(before[k], v) for k, v in m.state_dict().items())
     m.train_step(x, LABELS, optimizer)
+
+
+@pytest.mark.parametrize("make, training, words", [
+    # 148 x 148 positions are keys and queries of a softmax over positions.
+    (lambda: reidc.MFA(5, 1184, 1184, backbone="resnet18", width_multiplier=0.125, device="cuda"),
+     False, r"attention: 21904 keys, and on a card at most 21504"),
+    (lambda: reidc.MFA(5, 832, 832, backbone="resnet18", width_multiplier=0.125, device="cuda"),
+     True, r"attention: 10816 keys, and on a card at most 10752 in training"),
+])
+def test_more_than_kernels_have_room_for(make, training, words):
+    """Said while the plan is made: nothing has run, and the network goes on with what fits."""
+    m = make()
+    before, start = m.state_dict(), len(CARD.log())
+    with pytest.raises(ValueError, match=words):
+        m.memory_plan(2, training=training)
+    assert not any(line.split()[0] in ("kernel", "cudnnBackendExecute", "cudaMalloc")
+                   for line in CARD.log()[start:])
+    assert all(np.array_equal(before[k], v) for k, v in m.state_dict().items())
+
+
+@pytest.mark.parametrize("height, batch, words", [
+    (32, 70_000, "70000 at once, and on a card at most 65535"),
+    (256, 65_535, "65535 at once make a value of .* elements, and on a card at most 2147483647")])
+def test_more_than_an_index_can_count(height, batch, words):
+    m = reidc.Baseline(5, height, height // 2, backbone="resnet18", width_multiplier=0.125,
+                       device="cuda")
+    for training in (False, True):
+        with pytest.raises(ValueError, match=words):
+            m.memory_plan(batch, training=training)
 
 
 @pytest.mark.parametrize("n", range(1, 12))
@@ -361,53 +372,6 @@ def test_two_networks_and_threads():
 
 
 # ---- others' arrays
-
-
-class DLTensor(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_void_p), ("device_type", ctypes.c_int32),
-                ("device_id", ctypes.c_int32), ("ndim", ctypes.c_int32),
-                ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16),
-                ("shape", ctypes.POINTER(ctypes.c_int64)),
-                ("strides", ctypes.POINTER(ctypes.c_int64)), ("byte_offset", ctypes.c_uint64),
-                ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p)]
-
-
-class OnCard:
-    """Somebody else's array on the card, N×C×H×W in meaning, with these axes in memory."""
-
-    def __init__(self, x, axes=(0, 1, 2, 3), card=0, kind="dlpack"):
-        memory = np.ascontiguousarray(x.transpose(axes))
-        self.shape, self.dtype, self.card = x.shape, x.dtype, card
-        self.strides = [memory.strides[axes.index(i)] for i in range(4)]
-        self.at = ctypes.c_void_p()
-        CARD.c.cudaMalloc(ctypes.byref(self.at), ctypes.c_size_t(memory.nbytes))
-        ctypes.memmove(self.at, memory.ctypes.data, memory.nbytes)
-        self.asked = []
-        if kind == "dlpack":
-            self.__class__ = DLPackOnCard
-
-    def free(self):
-        CARD.c.cudaFree(self.at)
-
-    @property
-    def __cuda_array_interface__(self):
-        return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.at.value, True),
-                "version": 3, "strides": tuple(self.strides), "stream": 1}
-
-
-class DLPackOnCard(OnCard):
-    def __dlpack_device__(self):
-        return 2, self.card
-
-    def __dlpack__(self, *, stream):
-        self.asked.append(stream)
-        four = ctypes.c_int64 * 4
-        self.kept = four(*self.shape), four(*(s // self.dtype.itemsize for s in self.strides))
-        self.tensor = DLTensor(self.at, 2, self.card, 4, 2, 8 * self.dtype.itemsize, 1, *self.kept)
-        new = ctypes.pythonapi.PyCapsule_New
-        new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p,
-                                                       ctypes.c_void_p]
-        return new(ctypes.addressof(self.tensor), b"dltensor", None)
 
 
 @pytest.mark.parametrize("kind", ["dlpack", "interface"])

@@ -29,12 +29,12 @@ def order(request):
     LIB.rc_host_error()
 
 
-class Pairs(ctypes.Structure):
+class Pairs(ctypes.Structure):  # rc_device_pairs, rc_device_ranking of csrc/device/device.h
     _fields_ = [(n, ctypes.c_void_p) for n in ("query", "gallery", "lack_query", "lack_gallery")]
     _fields_ += [(n, LONG) for n in ("queries", "gallery_rows", "dimension")]
 
 
-class Rank(ctypes.Structure):
+class Ranking(ctypes.Structure):
     _fields_ = [(n, ctypes.c_void_p) for n in ("start", "match", "q_pids", "g_pids")]
     _fields_ += [("matches", LONG)]
     _fields_ += [(n, ctypes.c_void_p) for n in ("distance", "sorted", "place", "ranks")]
@@ -104,10 +104,10 @@ def matches_of(q_pids, g_pids, q_cams, g_cams):
     return start, np.concatenate(lists).astype(np.int32)
 
 
-def ranks(query, gallery, q_pids, g_pids, start, match, cosine=False):
+def ranks(query, gallery, q_pids, g_pids, start, match, cosine=False, at_once=None):
     p, keep = pairs_of(query, gallery, cosine)
     n = max(len(match), 1)
-    r, made = Rank(), {}
+    r, made = Ranking(), {}
     for name, values in (("start", start), ("match", match), ("q_pids", q_pids),
                          ("g_pids", g_pids)):
         made[name] = put(values)
@@ -118,8 +118,24 @@ def ranks(query, gallery, q_pids, g_pids, start, match, cosine=False):
     for name, b in made.items():
         setattr(r, name, b.at)
     r.matches = len(match)
-    call("rc_cuda_ranks", [*keep, *made.values()], ctypes.byref(p), ctypes.byref(r))
+    at_once = at_once or len(query)
+    for first in range(0, len(query), at_once):
+        call("rc_cuda_rank", [*keep, *made.values()], ctypes.byref(p), ctypes.byref(r), LONG(first),
+             LONG(min(at_once, len(query) - first)))
     return made["ranks"].view[:len(match)].copy()
+
+
+@pytest.mark.parametrize("n, d", [(1, 1), (70, 33), (9, 128)])
+def test_rows_that_are_not_finite(n, d):
+    rows = RNG.standard_normal((n, d)).astype(np.float32)
+    for bad in ([], [(n - 1, d - 1)], [(n // 2, 0), (n - 1, d // 2)]):
+        for value in (np.nan, np.inf, -np.inf):
+            x = rows.copy()
+            for at in bad:
+                x[at] = value
+            held, found = put(x), put(np.array([n + 5], np.int32))
+            call("rc_cuda_find_bad", [held, found], void(held), LONG(n), LONG(d), void(found))
+            assert found.view[0] == (bad[0][0] if bad else n + 5)
 
 
 @pytest.mark.parametrize("q, g, d, levels", [(9, 60, 4, 2), (40, 300, 6, 3), (140, 260, 5, 40)])
@@ -133,6 +149,7 @@ def test_ranks_are_those_of_a_stable_sort(q, g, d, levels):
     q_cams, g_cams = rng.integers(0, 3, q), rng.integers(0, 3, g)
     start, match = matches_of(q_pids, g_pids, q_cams, g_cams)
     got = ranks(a, b, q_pids, g_pids, start, match)
+    assert np.array_equal(got, ranks(a, b, q_pids, g_pids, start, match, at_once=30))
     dist = ((a[:, None] - b[None]) ** 2).sum(2)
     for i in range(q):
         order = np.argsort(dist[i], kind="stable")

@@ -20,14 +20,40 @@ pytestmark = pytest.mark.cuda_host
 LONG, INT = ctypes.c_int64, ctypes.c_int
 
 
-class Taps(ctypes.Structure):
-    _fields_ = [("first", ctypes.c_void_p), ("weights", ctypes.c_void_p),
-                ("count", ctypes.c_int32)]
+# Of csrc/device/device.h: rc_device_picture, rc_device_axis, rc_device_resize, rc_device_pictures.
+class Picture(ctypes.Structure):
+    _fields_ = [("at", LONG), ("row", ctypes.c_int32), ("resize", ctypes.c_int32)]
+
+
+class Axis(ctypes.Structure):
+    _fields_ = [("first", LONG), ("weights", LONG), ("count", ctypes.c_int32),
+                ("out", ctypes.c_int32)]
 
 
 class Resize(ctypes.Structure):
-    _fields_ = [("x", Taps), ("y", Taps), ("out_h", ctypes.c_int32), ("out_w", ctypes.c_int32),
-                ("vertical_first", ctypes.c_bool)]
+    _fields_ = [("x", Axis), ("y", Axis), ("vertical_first", ctypes.c_int32)]
+
+
+class Pictures(ctypes.Structure):
+    _fields_ = [("block", ctypes.c_void_p), ("bytes", LONG)]
+    _fields_ += [(n, LONG) for n in ("pictures", "plain", "larger", "lut", "pixels")]
+    _fields_ += [("there", ctypes.c_void_p), ("step", ctypes.c_int32), ("colour", ctypes.c_int32)]
+    _fields_ += [(n, LONG) for n in ("n", "height", "width")]
+    _fields_ += [("augment", ctypes.c_void_p), ("mirror", ctypes.c_bool),
+                 ("seed", ctypes.c_uint64), ("epoch", LONG), ("first", LONG)]
+
+
+class Block:
+    """What is one block for the device: places of what was added."""
+
+    def __init__(self):
+        self.data = bytearray()
+
+    def add(self, what):
+        at = len(self.data)
+        self.data += bytes(what)
+        self.data += bytes(-len(self.data) % 16)
+        return at
 
 
 class Augment(ctypes.Structure):  # rc_augment of csrc/data/data.h
@@ -45,10 +71,10 @@ def put(a):
     return Buffer(a.size, a.dtype, np.ascontiguousarray(a).reshape(-1))
 
 
-def taps(size, out, bicubic, keep):
+def taps(size, out, bicubic, block):
     """The weights of one axis, as Pillow's resize defines them."""
     if size == out:
-        return Taps()
+        return Axis(0, 0, 0, out)
     scale = size / out
     stretch = max(scale, 1.0)
     support = (2.0 if bicubic else 1.0) * stretch
@@ -72,13 +98,15 @@ def taps(size, out, bicubic, keep):
         first = min(firsts[i], size - count)
         weights[i, firsts[i] - first:firsts[i] - first + len(r)] = r
         firsts[i] = first
-    keep += [put(np.array(firsts, np.int64)), put(weights)]
-    return Taps(keep[-2].at, keep[-1].at, count)
+    return Axis(block.add(np.array(firsts, np.int64).tobytes()), block.add(weights.tobytes()),
+                count, out)
 
 
-def resize(h, w, out_h, out_w, bicubic, keep):
-    return Resize(taps(w, out_w, bicubic, keep), taps(h, out_h, bicubic, keep), out_h, out_w,
-                  h != out_h and h - out_h > 2 * max(w - out_w, 0))
+def resizes(sizes, out_h, out_w, bicubic, block):
+    """The place of the resizes of pictures of these sizes."""
+    made = [Resize(taps(w, out_w, bicubic, block), taps(h, out_h, bicubic, block),
+                   h != out_h and h - out_h > 2 * max(w - out_w, 0)) for h, w in sizes]
+    return block.add((Resize * len(made))(*made))
 
 
 def lut(mean, std):
@@ -98,56 +126,66 @@ CHAINS = {
 }
 
 
-def run_augment(a, images, seed, epoch, first, bf16=False):
-    flat, keep, (n, h, w, _) = dict(a._core()), [], images.shape
+def augment_of(a):
+    flat, c = dict(a._core()), Augment()
     flat["filter"] = int(flat.pop("interpolation") == "bicubic")
-    c = Augment()
     for name, kind in Augment._fields_:
         value = flat[name]
         setattr(c, name, kind(*value) if isinstance(value, (tuple, list, np.ndarray)) else value)
-    bicubic = flat["filter"] == 1
-    plain = resize(h, w, a.height, a.width, bicubic, keep)
-    large = resize(h, w, round(1.125 * a.height), round(1.125 * a.width), bicubic, keep)
-    pixels, table = put(images), put(lut(flat["mean"], flat["std"]))
-    key, draws = put(np.array([seed], np.uint64)), Buffer(n * 10, np.int32)
-    out = Buffer(n * a.height * a.width * 3, np.uint16 if bf16 else np.float32)
-    LIB.rc_cuda_augment(ctypes.byref(c), *(ctypes.c_void_p(b) for b in [pixels.at]), LONG(n),
-                        LONG(h), LONG(w), ctypes.byref(plain), ctypes.byref(large),
-                        ctypes.c_void_p(table.at), ctypes.c_void_p(key.at), LONG(epoch),
-                        LONG(first), ctypes.c_void_p(draws.at), ctypes.c_void_p(out.at),
-                        INT(bf16), None)
+    return c
+
+
+def run_pictures(images, height, width, rule, augment=None, mirror=False, seed=0, epoch=0, first=0):
+    """images: of any sizes; rule: (bicubic, mean, std)."""
+    bicubic, mean, std = rule
+    sizes = list(dict.fromkeys(x.shape[:2] for x in images))
+    block, starts = Block(), np.cumsum([0] + [x.size for x in images])
+    p = Pictures(n=len(images), height=height, width=width, mirror=mirror, step=3, colour=1,
+                 seed=seed, epoch=epoch, first=first,
+                 augment=ctypes.addressof(augment) if augment else None)
+    p.pictures = block.add((Picture * len(images))(*(
+        Picture(int(at), 3 * x.shape[1], sizes.index(x.shape[:2]))
+        for at, x in zip(starts, images))))
+    p.plain = resizes(sizes, height, width, bicubic, block)
+    p.larger = resizes(sizes, round(1.125 * height), round(1.125 * width), bicubic, block)
+    p.lut = block.add(lut(mean, std).tobytes())
+    p.pixels = block.add(b"".join(x.tobytes() for x in images))
+    p.bytes = len(block.data)
+    held = put(np.frombuffer(bytes(block.data), np.int64))
+    p.block = held.at
+    draws = Buffer(len(images) * 10, np.int32)
+    out = Buffer(len(images) * height * width * 3, np.float32)
+    LIB.rc_cuda_pictures(ctypes.byref(p), ctypes.c_void_p(draws.at), ctypes.c_void_p(out.at), None)
     run.check()
-    for b in [*keep, pixels, table, key, draws, out]:
-        b.check("a buffer of rc_cuda_augment")
-    y = run.from_bf16(out.view) if bf16 else out.view
-    return y.reshape(n, a.height, a.width, 3).transpose(0, 3, 1, 2)
+    for b in (held, draws, out):
+        b.check("a buffer of rc_cuda_pictures")
+    return out.view.reshape(len(images), height, width, 3).transpose(0, 3, 1, 2)
+
+
+def run_augment(a, images, seed, epoch, first, mirror=False):
+    c = augment_of(a)
+    return run_pictures(images, a.height, a.width, (c.filter == 1, c.mean[:], c.std[:]), c,
+                        mirror=mirror, seed=seed, epoch=epoch, first=first)
 
 
 @pytest.mark.parametrize("chain", CHAINS)
-@pytest.mark.parametrize("h, w", [(64, 32), (33, 70), (48, 24)])
-def test_chain_is_the_cpus(chain, h, w):
+@pytest.mark.parametrize("sizes", [[(64, 32)], [(33, 70)], [(48, 24), (64, 32), (31, 90)]])
+def test_chain_is_the_cpus(chain, sizes):
     a = reidc.Augment(**{"height": 48, "width": 24, **CHAINS[chain]})
-    images = np.random.default_rng(h).integers(0, 256, (4, h, w, 3), np.uint8)
+    rng = np.random.default_rng(len(sizes))
+    images = [rng.integers(0, 256, (*sizes[i % len(sizes)], 3), np.uint8) for i in range(4)]
     for order, epoch in ((0, 2), (1, 3)):
         LIB.rc_host_set_order(order)
         got = run_augment(a, images, 11, epoch, 60)
         LIB.rc_host_set_order(0)
-        assert np.array_equal(got, a(list(images), seed=11, epoch=epoch, first=60))
-    rounded = run_augment(a, images, 11, 3, 60, bf16=True)
-    assert np.array_equal(rounded.reshape(-1), run.from_bf16(run.to_bf16(got.reshape(-1))))
+        assert np.array_equal(got, a(images, seed=11, epoch=epoch, first=60))
+    assert np.array_equal(run_augment(a, images, 11, 3, 60, mirror=True), got[..., ::-1])
 
 
 @pytest.mark.parametrize("mirror", [False, True])
 def test_plain_images(mirror):
-    keep = []
-    images = np.random.default_rng(1).integers(0, 256, (3, 50, 40, 3), np.uint8)
-    r = resize(50, 40, 32, 16, False, keep)
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    pixels, table, out = put(images), put(lut(mean, std)), Buffer(3 * 32 * 16 * 3, np.float32)
-    LIB.rc_cuda_images(ctypes.c_void_p(pixels.at), LONG(3), LONG(50), LONG(40), ctypes.byref(r),
-                       ctypes.c_void_p(table.at), ctypes.c_bool(mirror), ctypes.c_void_p(out.at),
-                       INT(0), None)
-    run.check()
-    out.check("the images")
+    images = list(np.random.default_rng(1).integers(0, 256, (3, 50, 40, 3), np.uint8))
+    got = run_pictures(images, 32, 16, (False, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+                       mirror=mirror)
     a = reidc.Augment(height=32, width=16, mirror=float(mirror), pad=0, erasing=None)
-    assert np.array_equal(out.view.reshape(3, 32, 16, 3).transpose(0, 3, 1, 2), a(list(images)))
+    assert np.array_equal(got, a(images))

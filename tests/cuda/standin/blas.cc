@@ -27,6 +27,7 @@ struct layout {
 struct preference {
     size_t workspace = 0;
     uint32_t alignment[4] = {256, 256, 256, 256};
+    uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_MASK; /* of split sums: all schemes */
 };
 
 template <class T, class Handle>
@@ -230,6 +231,8 @@ cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
     switch (name) {
     case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
         return take(&to->workspace, value, size);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+        return take(&to->reduction, value, size);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
         return take(&to->alignment[0], value, size);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
@@ -253,6 +256,9 @@ cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
                                cublasLtMatmulHeuristicResult_t results[], int *found)
 {
     CALL("");
+    if (behind<preference>(p)->reduction != CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) {
+        standin::problem("cublasLt: parts of a sum may meet in the type of the result");
+    }
     const operation &o = *behind<operation>(desc);
     const layout &a = *behind<layout>(al), &b = *behind<layout>(bl), &c = *behind<layout>(cl);
     int64_t m = o.a == CUBLAS_OP_N ? a.rows : a.cols, ka = o.a == CUBLAS_OP_N ? a.cols : a.rows;
