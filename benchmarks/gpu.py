@@ -1,9 +1,11 @@
-"""Training and inference on a card beside PyTorch twins, in one command of under eight minutes:
+"""Training, inference and evaluation on a card beside PyTorch twins, in one command of under eight
+minutes:
 
     python benchmarks/gpu.py [--systems Baseline,MFA] [--batch 64] [--minutes 7.5] [--json gpu.json]
 
-Contestants: reidc in float32; PyTorch in channels_last, in float32 without TF32 (the same work) and
-in bf16 autocast (context: half the bytes), each eager and by torch.compile(mode="max-autotune"),
+First the card's own bfloat16 rate and bandwidth are measured, then evaluation of Market-1501's
+size, then each network: its layers' shares of both, and whole steps beside PyTorch (channels_last)
+in float32 without TF32 and in bf16 autocast, each eager and by torch.compile(mode="max-autotune"),
 which records CUDA graphs. All get the same page-locked host arrays and return results on the host.
 A measurement is the median of rounds; in training a round is the time from one step's losses on the
 host to those of a later step. Compiling takes minutes: what does not fit into --minutes is left out
@@ -12,14 +14,19 @@ library of REIDC_CUDA_LIBRARY, and prints no figure: to see that the command is 
 """
 import argparse
 import json
+import platform
 import statistics
+import sys
 import time
 from pathlib import Path
 
+import gpu_parts
 import numpy as np
-from contestants import CLASSES, RATE, SYSTEMS, machine, twin_kinds
+
+from reidc.bench.contestants import CLASSES, OPTIMIZERS, RATE, SYSTEMS, torch_kinds, twins_folder
 
 INFER = (1, 8, 64, 256)
+PRECISIONS = {"reidc": "float32", "reidc bf16": "bfloat16"}
 
 
 class Clock:
@@ -30,35 +37,44 @@ class Clock:
         return self.end - time.monotonic()
 
 
+def size_of(system, dry):
+    """Height and width of the network's page."""
+    return (96, 32) if dry else (384 if system in ("MBGN", "MGAF", "HAMR") else 256, 128)
+
+
 def arrays(system, batch, dry):
-    height, width = (96, 32) if dry else SYSTEMS[system][:2]
-    x = np.random.default_rng(0).standard_normal((batch, 3, height, width)).astype(np.float32)
-    return x, np.arange(batch) // 4 % CLASSES
+    x = np.random.default_rng(0).standard_normal((batch, 3, *size_of(system, dry)))
+    return x.astype(np.float32), np.arange(batch) // 4 % CLASSES
 
 
 def small(dry):
     return {"backbone": "resnet18", "width_multiplier": 0.25} if dry else {}
 
 
-def reidc_network(system, dry):
+def reidc_network(system, dry, precision="float32"):
     import reidc
 
-    height, width = (96, 32) if dry else SYSTEMS[system][:2]
-    return getattr(reidc, system)(CLASSES, height, width, device="cuda", **small(dry))
+    return getattr(reidc, system)(CLASSES, *size_of(system, dry), device="cuda",
+                                  precision=precision, **small(dry))
 
 
-def reidc_runners(system, dry):
+def reidc_optimizer(system, m):
+    import reidc
+
+    return (reidc.SGD(m, RATE, momentum=0.9) if OPTIMIZERS.get(system) == "sgd"
+            else reidc.Adam(m, RATE))
+
+
+def reidc_runners(system, dry, precision):
     """(train, infer): each takes a batch and gives a step, whose result is on the host."""
-    import reidc
 
     def train(batch):
-        m, (x, y) = reidc_network(system, dry), arrays(system, batch, dry)
-        make = reidc.SGD if SYSTEMS[system][2] == "sgd" else reidc.Adam
-        optimizer = make(m, RATE, **({"momentum": 0.9} if make is reidc.SGD else {}))
+        m, (x, y) = reidc_network(system, dry, precision), arrays(system, batch, dry)
+        optimizer = reidc_optimizer(system, m)
         return lambda: m.train_step(x, y, optimizer)
 
     def infer(batch):
-        m, (x, _) = reidc_network(system, dry), arrays(system, batch, dry)
+        m, (x, _) = reidc_network(system, dry, precision), arrays(system, batch, dry)
         return lambda: m.embed(x, normalize=False, batch_size=batch)
 
     return train, infer
@@ -69,8 +85,8 @@ def torch_runners(system, kind, dry):
     import twins
 
     where = "cpu" if dry else "cuda"
-    height, width = (96, 32) if dry else SYSTEMS[system][:2]
-    options = {**list(twin_kinds(system).values())[-1], **small(dry)}
+    height, width = size_of(system, dry)
+    options = {**list(torch_kinds(system).values())[-1], **small(dry)}
     half, compiled = "bf16" in kind, "compiled" in kind and not dry
 
     def network():
@@ -86,7 +102,7 @@ def torch_runners(system, kind, dry):
     def train(batch):
         net, load = network().train(), move(*arrays(system, batch, dry))
         weights = [p for p in net.parameters() if p.requires_grad]
-        optimizer = (torch.optim.SGD(weights, RATE, momentum=0.9) if SYSTEMS[system][2] == "sgd"
+        optimizer = (torch.optim.SGD(weights, RATE, momentum=0.9) if OPTIMIZERS.get(system) == "sgd"
                      else torch.optim.Adam(weights, RATE, fused=not dry))
 
         def loss(x, y):
@@ -139,13 +155,12 @@ def measure(step, clock, dry):
     return statistics.median(rounds)
 
 
-def bench(system, args, clock):
+def bench(system, args, clock, kinds):
     """{case: {contestant: seconds, or why there are none}}"""
     results = {}
-    kinds = ["float32", "bf16", "float32 compiled", "bf16 compiled"]
-    for name in ["reidc", *kinds]:
-        train, infer = reidc_runners(system, args.dry) if name == "reidc" else \
-            torch_runners(system, name, args.dry)
+    for name in [*PRECISIONS, *kinds]:
+        train, infer = reidc_runners(system, args.dry, PRECISIONS[name]) if name in PRECISIONS \
+            else torch_runners(system, name, args.dry)
         batch = 8 if args.dry else args.batch
         cases = [(f"train {batch}", train, batch)]
         cases += [(f"infer {n}", infer, n) for n in ((1, 2) if args.dry else INFER)]
@@ -168,16 +183,56 @@ def bench(system, args, clock):
 
 def show(system, results, dry):
     for case, found in results.items():
-        own = found.get("reidc")
         print(f"\n{system}, {case}")
         for name, value in found.items():
             if dry or not isinstance(value, float):
-                print(f"  {name:18} {'ran' if dry else value}")
+                print(f"  {name:18} {'ran' if dry else value or 'left out: no time'}")
                 continue
+            own = found.get("reidc bf16" if "bf16" in name else "reidc")
             ratio = f"  reidc is {value / own:.2f} times as fast" if isinstance(own, float) and \
-                name != "reidc" else ""
+                name not in PRECISIONS else ""
             print(f"  {name:18} {1e3 * value:9.2f} ms {int(case.split()[1]) / value:9.0f} "
                   f"images/s{ratio}")
+
+
+def parts(args, names, clock, report):
+    """Peaks, evaluation, layers: about a minute."""
+    report["peaks"] = gpu_parts.peaks(args.dry)
+    if not args.dry:
+        print(f"measured: {report['peaks']['flops'] / 1e12:.0f} TFLOP/s in bfloat16, "
+              f"{report['peaks']['bytes'] / 1e12:.2f} TB/s")
+    found = report["evaluation"] = gpu_parts.evaluation(reidc_network("Baseline", True), args.dry)
+    for name, seconds in found["seconds"].items():
+        print(f"evaluation of Market-1501's size, {name}: "
+              + ("ran" if args.dry else f"{1e3 * seconds:.1f} ms"))
+    report["layers"] = {}
+    for system in names:
+        if clock.left() < 240 and not args.dry:
+            print(f"{system}: layers left out: no time")
+            continue
+        m = reidc_network(system, args.dry, "bfloat16")
+        x, y = arrays(system, 8 if args.dry else args.batch, args.dry)
+        report["layers"][system] = gpu_parts.layers(m, x, y, reidc_optimizer(system, m),
+                                                    report["peaks"], 1 if args.dry else 5)
+        gpu_parts.show_layers(system, report["layers"][system], args.dry)
+
+
+def torch_there(dry):
+    """The PyTorch contestants; none where it, or the twins of the source tree, are missing."""
+    folder = twins_folder()
+    try:
+        import torch
+    except ImportError:
+        torch = None
+    if not torch or not folder:
+        print("PyTorch and its twins: left out, " + ("no torch" if not torch else "no twins"))
+        return []
+    sys.path.insert(0, folder)
+    if not dry:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = True
+        print(torch.__version__, torch.cuda.get_device_name())
+    return ["float32", "bf16", "float32 compiled", "bf16 compiled"]
 
 
 def main():
@@ -191,17 +246,14 @@ def main():
     import reidc
 
     clock = Clock(args.minutes)
-    report = {"card": reidc.cuda_info(), "machine": machine(), "systems": {}}
-    if not args.dry:
-        import torch
-
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.benchmark = True
-        print(report["card"], torch.__version__, torch.cuda.get_device_name())
-    names = args.systems.split(",")
+    report = {"card": reidc.cuda_info(), "date": time.strftime("%Y-%m-%d"),
+              "system": platform.platform(), "reidc": reidc.__version__, "systems": {}}
+    print(report["card"], report["date"])
+    kinds, names = torch_there(args.dry), args.systems.split(",")
+    parts(args, names, clock, report)
     for i, system in enumerate(names):
         share = Clock(clock.left() / 60 / (len(names) - i))  # what is left, evenly
-        report["systems"][system] = bench(system, args, share)
+        report["systems"][system] = bench(system, args, share, kinds)
         show(system, report["systems"][system], args.dry)
     if args.json:
         args.json.write_text(json.dumps(report, indent=1, default=str))

@@ -21,6 +21,10 @@ Y1 = maps(96, 32, 384)      # its relation's result
 L4 = maps(16, 8, 2048)      # layer 4 of all
 PARAMETERS = 25.6e6
 ROWS = 64 * 751
+L2 = maps(32, 16, 512)      # layer 2 of the 256 x 128 networks
+F4 = N * 2048               # an embedding each
+M = 2 * maps(64, 32, 1)     # two channels: mean and maximum
+PAIRS = 3368 * 19732
 
 # kernel, layer, values read, values written (of the network's type), float32 values moved
 # whatever the type, operations
@@ -38,12 +42,22 @@ TABLE = [
     ("instance_norm, backward", "", L1, L1 / 2, 0, 8 * L1),
     ("max_pool2d 3x3/2, forward", "stem", STEM, STEM / 4 * 1.25, 0, 9 * STEM / 4),
     ("max_pool2d 3x3/2, backward", "", STEM / 4 * 1.25, STEM, 0, 3 * STEM),
-    ("scale_add, mul_map, mul_channel, concat", "MFA layer2", 2 * maps(32, 16, 512),
-     maps(32, 16, 512), 0, 2 * maps(32, 16, 512)),
+    ("scale_add, mul_map, mul_channel, concat", "MFA layer2", 2 * L2, L2, 0, 2 * L2),
+    ("the same, backward", "", 3 * L2, 2 * L2, 0, 4 * L2),
+    ("slice, view, stop_gradient (where no memory is shared)", "", L2, L2, 0, 0),
+    ("avg_pool2d 2x2/2, forward", "", L2, L2 / 4, 0, L2),
+    ("avg_pool2d 2x2/2, backward", "", L2 / 4, L2, 0, L2),
+    ("channel_pool, forward", "Baseline layer1", L1, M, 0, 2 * L1),
+    ("channel_pool, backward", "", L1 + M, L1, 0, 2 * L1),
+    ("half_means, forward", "HAMR layer4", maps(24, 8, 2048), 10 * F4, 0, 3 * maps(24, 8, 2048)),
+    ("half_means, backward", "", 10 * F4, maps(24, 8, 2048), 0, 3 * maps(24, 8, 2048)),
     ("region_pool, forward", "layer4", L4, 0, 0, L4),
     ("region_pool, backward", "layer4", 0, L4, 0, L4),
     ("gem, forward (first walk from memory)", "MFA layer4", L4, 0, 0, 40 * L4),
     ("gem, backward", "", L4, L4, 0, 60 * L4),
+    ("drop_block (3x3 seeds a value; scale and bytes kept)", "a map of layer4", 2.25 * L4, L4, 0,
+     9 * 30 * L4),
+    ("batch_drop_block", "", L4, L4, 0, 40 * L4),
     ("dropout (mask drawn anew)", "a map of layer4", L4, L4, 0, 60 * L4),
     ("involution 7x7, forward", "MBGN layer1", B1 + K1, B1, 0, 2 * 49 * B1),
     ("involution 7x7, to x", "", B1 + K1, B1, 0, 2 * 49 * B1),
@@ -64,17 +78,46 @@ TABLE = [
      2 * N * 4 * 128 * 24, 4 * N * 4 * 128 ** 2 * 128),
     ("relative_attention, backward", "", 8 * maps(16, 8, 512), 3 * maps(16, 8, 512),
      6 * N * 4 * 128 * 24, 14 * N * 4 * 128 ** 2 * 128),
+    ("relative_attention_map", "FSAC layer4", 2 * maps(16, 8, 512), 0, N * 4 * 128 * (128 + 48),
+     2 * N * 4 * 128 ** 2 * 128),
+    ("channel_conv, forward and backward", "2048 channels", 3 * F4, 2 * F4, 0, 30 * F4),
+    ("softmax, forward and backward", "751 classes", 3 * ROWS, 2 * ROWS, 0, 40 * ROWS),
+    ("normalize, forward and backward", "64 x 2048", 3 * F4, 2 * F4, 0, 12 * F4),
     ("cross_entropy, forward and backward", "751 classes", 4 * ROWS, ROWS, 0, 60 * ROWS),
     ("triplet, forward and backward (double)", "64 x 2048", 64 * 64 * 2048 / 16, 64 * 2048, 0,
      2 * 64 * 64 * 2048 * 3),
+    ("circle, forward and backward (double)", "", 64 * F4 / 16, F4, 0, 2 * 64 * F4 * 3),
+    ("circle_logits, forward and backward", "751 classes", 3 * ROWS, 2 * ROWS, 0, 10 * ROWS),
+    ("center, forward and backward (double)", "64 x 2048", 2 * F4, F4, 2 * 751 * 2048, 12 * F4),
+    ("cosine_loss, forward and backward (double)", "", 4 * F4, 2 * F4, 0, 20 * F4),
+    ("pair_cosine, forward and backward (double)", "64 x 6 x 2048", 12 * F4, 6 * F4, 0,
+     3 * 2 * 36 * F4),
+    ("mean_scalars, add_scalars", "a few losses", 0, 0, 16, 16),
+    ("cast, float32 to bfloat16", "Baseline layer1", L1 / 2, 0, L1 / 2, L1),
+    ("fill (a loss's own gradient)", "", 0, 0, 1, 1),
+    ("bias, residual and ReLU behind a convolution", "", 2 * L1, L1, 0, 3 * L1),
+    ("a bias's gradient: column sums", "", L1, 0, 0, L1),
+    ("weights with batch norms folded in", "25.6 M", 0, PARAMETERS, PARAMETERS, 2 * PARAMETERS),
+    ("norm of all gradients, for clipping", "", 0, 0, PARAMETERS, 2 * PARAMETERS),
     ("Adam, all weights in one", "25.6 M", 0, 0, 7 * PARAMETERS, 12 * PARAMETERS),
     ("average of the weights", "25.6 M", 0, 0, 3 * PARAMETERS, 3 * PARAMETERS),
-    ("bytes to input, augmented", "256 x 128 x 3", maps(256, 128, 3) / 4, maps(256, 128, 3), 0,
-     maps(256, 128, 3) * 60),
-    ("distances and ranks, Market-1501", "3368 x 19732 x 2048", 0, 0, 3368 * 2048 + 19732 * 2048,
-     # a subtraction and a fused multiply-add a term: two issues, as much as four operations
-     4 * 3368 * 19732 * 2048),
-    ("nearest 100 of a row", "3368 x 19732", 0, 0, 3368 * 19732, 30 * 3368 * 19732),
+    ("pictures of 128 x 64 to input: draws, resize, flip, crop, erase, normalise", "256 x 128 x 3",
+     maps(128, 64, 3) / 4, 0, maps(256, 128, 3), maps(256, 128, 3) * 60),
+    ("pictures of 384 x 192 to input, likewise", "", maps(384, 192, 3) / 4, 0, maps(256, 128, 3),
+     maps(256, 128, 3) * 100),
+    ("floats of others to input", "", 0, 0, 2 * maps(256, 128, 3), 0),
+    ("rows of unit length; rows that are not finite", "19732 x 2048", 0, 0, 2 * 19732 * 2048,
+     4 * 19732 * 2048),
+    ("rank: distances of all pairs, matches counted", "3368 x 19732 x 2048", 0, 0,
+     # tiles of 128 x 128 read their rows from the second-level cache; from memory each comes once a
+     # wave of blocks; a subtraction and a fused multiply-add a term: two issues, as much as four
+     # operations
+     16 * (3368 + 19732) * 2048, 4 * 2048 * PAIRS),
+    ("rank: the matches' own distances, sorted", "50,000 matches", 0, 0, 2 * 50_000 * 2048,
+     4 * 50_000 * 2048),
+    ("distances to memory", "256 x 19732 x 2048", 0, 0, (256 + 19732) * 2048 + 256 * 19732,
+     4 * 2048 * 256 * 19732),
+    ("nearest 100 of a row", "3368 x 19732", 0, 0, 6 * PAIRS, 30 * PAIRS),
     ("Grad-CAM of a map", "layer4", 2 * L4, 0, 0, 4 * L4),
 ]
 

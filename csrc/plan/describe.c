@@ -143,6 +143,25 @@ element_name(const rc_model *m, const rc_plan *p, const rc_step *s)
            : m->info.is_double ? "f64" : "f32";
 }
 
+/* Bytes of what a step reads and writes: each once, whatever its kernel does; no scratch. */
+static int64_t
+moved(const rc_plan *p, const rc_step *s)
+{
+    int64_t sum = 0;
+    for (int k = 0; k < s->call.n_in; k++) {
+        const rc_ref *refs[2] = {&s->x[k], &s->dx[k]};
+        for (int i = 0; i < 2; i++) {
+            sum += refs[i]->kind == RC_REF_BUFFER ? p->buffers[refs[i]->index].bytes
+                   : refs[i]->kind == RC_REF_NONE ? 0 : 4 * rc_shape_count(&s->call.xs[k]);
+        }
+    }
+    const rc_ref *refs[3] = {&s->y, &s->dy, &s->ws};
+    for (int i = 0; i < 3; i++) {
+        sum += refs[i]->kind == RC_REF_BUFFER ? p->buffers[refs[i]->index].bytes : 0;
+    }
+    return sum;
+}
+
 static bool
 describe_step(const rc_model *m, const rc_plan *p, int32_t i, text *t)
 {
@@ -174,11 +193,11 @@ describe_step(const rc_model *m, const rc_plan *p, int32_t i, text *t)
         snprintf(name, sizeof name, "%s", m->graph->states[s->state[0].index].name);
         rc_shape_text(&s->call.ys, shape);
     }
-    char time[64] = "";
+    char time[96] = "";
     if (s->runs) {
         double seconds = s->seconds / (double)s->runs, cpu = s->cpu_seconds / (double)s->runs;
-        snprintf(time, sizeof time, " %9.3f ms %9.3f ms cpu %7.1f GFLOP/s", seconds * 1e3,
-                 cpu * 1e3, 2e-9 * macs / seconds);
+        snprintf(time, sizeof time, " %9.3f ms %9.3f ms cpu %7.1f GFLOP/s %9.2f MB", seconds * 1e3,
+                 cpu * 1e3, 2e-9 * macs / seconds, (double)moved(p, s) / 1e6);
     }
     return append(t, "%4d %-8s %-14s %-34s %-20s %-4s %10.2f MiB %10.1f MMAC  %-36s%s\n", (int)i,
                   pass_name(s->pass), op, name, shape, element_name(m, p, s),

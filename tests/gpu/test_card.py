@@ -12,6 +12,9 @@ import reidc
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(__file__)), "cuda"))
 from device_checks import LABELS, SYSTEMS, agree, images, near
 
+from reidc.augment import DeferredBatch
+from reidc.evaluation import evaluate_embeddings
+
 try:
     CARD = reidc.cuda_info()
 except reidc.DeviceError as error:
@@ -58,6 +61,37 @@ def test_out_of_memory():
         m.train_step(np.broadcast_to(x[:1], (n, 3, 256, 128)), np.arange(n) % 5,
                      reidc.Adam(m, 1e-3))
     assert np.array_equal(m.embed(x), before)
+
+
+def test_evaluation():
+    """Embeddings on the card, of integers: distances are exact, and so must be every rank."""
+    rng = np.random.default_rng(3)
+    pids = rng.integers(0, 90, 2500)
+    rows = rng.integers(0, 6, (90, 256))[pids] + rng.integers(0, 4, (2500, 256))
+    cams = rng.integers(0, 4, 2500)
+    rows, q, g = rows.astype(np.float32), slice(0, 300), slice(300, None)
+    labels = pids[q], pids[g], cams[q], cams[g]
+    want = evaluate_embeddings(rows[q], rows[g], *labels)
+    torch = pytest.importorskip("torch")
+    there = [torch.from_numpy(rows[part]).cuda() for part in (q, g)]
+    got = evaluate_embeddings(*there, *labels)
+    assert got.mAP == want.mAP and np.array_equal(got.cmc, want.cmc)
+    d = reidc.compute_distance_matrix(*there)
+    assert np.array_equal(d, reidc.compute_distance_matrix(rows[q], rows[g]))
+
+
+def test_pictures_are_augmented_as_on_the_cpu():
+    """The same draws, the same bytes: the same bits of a step."""
+    rng = np.random.default_rng(0)
+    for preset in ("sb", "mbgn", "fast-reid"):
+        a = reidc.Augment.preset(preset, height=256, width=128, jitter=None)
+        for sizes in ([(128, 64)], [(128, 64), (301, 77), (256, 128)]):
+            x = [rng.integers(0, 256, (*sizes[i % len(sizes)], 3), np.uint8) for i in range(4)]
+            batch = DeferredBatch(x, a, seed=3, epoch=1, first=8)
+            nets = [reidc.Baseline(5, 256, 128, seed=1, device="cuda") for _ in range(2)]
+            parts = [m.train_step(v, LABELS, reidc.SGD(m, 1e-3))
+                     for m, v in zip(nets, (batch, np.asarray(batch)))]
+            assert parts[0] == parts[1], (preset, sizes)
 
 
 def test_torch_beside_it():
