@@ -129,6 +129,26 @@ def test_same_bits_for_any_number_of_threads(which):
                 assert (results[0].view(np.int32) == other.view(np.int32)).all(), (kernel, shape)
 
 
+def test_output_past_the_caches():
+    shape = cases.FAR
+    x, w, dy = data(shape)
+    residual = np.random.default_rng(6).standard_normal(dy.shape).astype(np.float32)
+    want = np.maximum(ref.conv_fwd(x, w, shape) + residual, 0)
+    for kernel in _core._conv_kernels("fwd", shape):
+        room = np.full(dy.size + 64, 7, np.float32)  # a line's start, and what lies around it
+        first = 16 + (-room.ctypes.data // 4) % 16
+        out = room[first:first + dy.size].reshape(dy.shape)
+        assert out.ctypes.data % 64 == 0
+        results = []
+        for threads in (1, 2):
+            out[...] = 9
+            _core._conv_run(kernel, shape, x, w, out, residual=residual, act=1, threads=threads)
+            results.append(out.copy())
+            assert (room[:first] == 7).all() and (room[first + dy.size:] == 7).all()
+        assert ref.relative_error(results[0], want) <= bound(kernel, "fwd", shape), kernel
+        assert (results[0] == results[1]).all(), kernel
+
+
 def test_nan_reaches_the_output():
     shape = (1, 6, 6, 16, 16, 3, 3, 1, 1, 1)
     x, w, dy = data(shape)

@@ -25,6 +25,9 @@ static inline vec v_zero(void) { return _mm256_setzero_ps(); }
 static inline vec v_set1(float x) { return _mm256_set1_ps(x); }
 static inline vec v_load(const float *p) { return _mm256_loadu_ps(p); }
 static inline void v_store(float *p, vec x) { _mm256_storeu_ps(p, x); }
+/* Past the caches, to whole lines; v_fence comes before others may read them. */
+static inline void v_stream(float *p, vec x) { _mm256_stream_ps(p, x); }
+static inline void v_fence(void) { _mm_sfence(); }
 static inline vec v_add(vec a, vec b) { return _mm256_add_ps(a, b); }
 static inline vec v_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
 static inline vec v_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }

@@ -30,6 +30,9 @@ v_load(const float *p)
     return x;
 }
 static inline void v_store(float *p, vec x) { memcpy(p, &x, sizeof x); }
+/* Past the caches, to whole lines; v_fence comes before others may read them. */
+static inline void v_stream(float *p, vec x) { memcpy(p, &x, sizeof x); }
+static inline void v_fence(void) {  }
 static inline vec v_add(vec a, vec b) { return a + b; }
 static inline vec v_sub(vec a, vec b) { return a - b; }
 static inline vec v_mul(vec a, vec b) { return a * b; }
