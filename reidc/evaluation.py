@@ -225,7 +225,7 @@ def embed_split(m, split, *, flip=False, normalize=True, indices=None, progress=
 
     indices = numpy.arange(len(split)) if indices is None else numpy.asarray(indices)
     parts = [indices[i:i + chunk] for i in range(0, len(indices), chunk)]
-    rows = []
+    rows, there = [], {"device_output": True} if device_output else {}
 
     def read(part):
         pictures = split.batch(part)
@@ -241,8 +241,7 @@ def embed_split(m, split, *, flip=False, normalize=True, indices=None, progress=
             pictures = coming.result()
             if number + 1 < len(parts):
                 coming = reader.submit(read, parts[number + 1])
-            rows.append(m.embed(pictures, flip=flip, normalize=normalize,
-                                device_output=device_output))
+            rows.append(m.embed(pictures, flip=flip, normalize=normalize, **there))
             done += len(part)
             if progress is not None:
                 progress(done, len(indices))
