@@ -158,7 +158,7 @@ def test_pk_equals_a_plain_python_version():
 
 def test_wrong_inputs_are_refused():
     labels, camids = split(10)
-    for change, word in [(dict(p=11), "only 10"), (dict(p=0), "identities"), (dict(k=0), "images"),
+    for change, word in [(dict(p=11), "at most 10"), (dict(p=0), "identities"), (dict(k=0), "images"),
                          (dict(p=1 << 40, k=1 << 40), "identities"),
                          (dict(kind=BALANCED), "cameras")]:
         with pytest.raises(ValueError, match=word):
@@ -169,7 +169,7 @@ def test_wrong_inputs_are_refused():
         epoch(labels, camids[:-1])
     with pytest.raises(ValueError, match="training split"):
         _core._sampler_epoch(labels[:0], None, 5, 2, 2, PK, 0, 0)
-    with pytest.raises(ValueError, match="only 1"):
+    with pytest.raises(ValueError, match="at most 1"):
         epoch(np.zeros(9, np.int64), kind=ONCE)
     with pytest.raises(TypeError, match="labels"):
         epoch(labels.astype(np.float64))
