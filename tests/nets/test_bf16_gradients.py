@@ -7,11 +7,13 @@ averages out; there ours may be 1.1 times theirs. A rounding too many between tw
 maps, would add two fifths (it adds up as squares do: sqrt 2)."""
 import numpy as np
 import pytest
-import torch
-import twins
-from parity import put_state
 
-import reidc
+torch = pytest.importorskip("torch")
+
+import twins  # noqa: E402
+from parity import put_state  # noqa: E402
+
+import reidc  # noqa: E402
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 SEEDS = range(4)
