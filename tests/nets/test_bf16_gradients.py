@@ -15,6 +15,8 @@ from parity import put_state  # noqa: E402
 
 import reidc  # noqa: E402
 
+pytestmark = pytest.mark.twin
+
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 SEEDS = range(4)
 LABELS = np.repeat(np.arange(4), 2)
