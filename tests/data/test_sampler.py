@@ -158,7 +158,8 @@ def test_pk_equals_a_plain_python_version():
 
 def test_wrong_inputs_are_refused():
     labels, camids = split(10)
-    for change, word in [(dict(p=11), "at most 10"), (dict(p=0), "identities"), (dict(k=0), "images"),
+    for change, word in [(dict(p=11), "at most 10"), (dict(p=0), "identities"),
+                         (dict(k=0), "images"),
                          (dict(p=1 << 40, k=1 << 40), "identities"),
                          (dict(kind=BALANCED), "cameras")]:
         with pytest.raises(ValueError, match=word):

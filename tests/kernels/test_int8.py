@@ -16,7 +16,8 @@ NETWORKS = [  # layers of the networks, some lines of them: n,h,w,c,k,kh,kw,stri
     (3, 24, 8, 64, 64, 3, 3, 1, 1, 1), (1, 12, 4, 512, 64, 3, 3, 1, 1, 1),
     (20, 16, 8, 64, 32, 3, 3, 1, 1, 1), (5, 1, 1, 2048, 256, 1, 1, 1, 0, 1),
     (2, 24, 12, 8, 16, 3, 3, 1, 1, 1), (1, 32, 16, 32, 128, 1, 1, 1, 0, 1),
-    (2, 20, 9, 12, 40, 3, 3, 1, 0, 1), (2, 20, 9, 6, 40, 3, 3, 2, 0, 1), (1, 9, 7, 5, 33, 5, 5, 2, 2, 1),
+    (2, 20, 9, 12, 40, 3, 3, 1, 0, 1), (2, 20, 9, 6, 40, 3, 3, 2, 0, 1),
+    (1, 9, 7, 5, 33, 5, 5, 2, 2, 1),
     (1, 16, 8, 1024, 512, 1, 1, 1, 0, 1),
 ]
 OPTIONS = [
@@ -58,8 +59,8 @@ def sums(x, zero, w, shape):
 
 
 def fma(a, b, c):
-    """a * b + c, rounded once: products of float32 are exact in long double, and their sum is off by
-    2^-64 of itself before it becomes a float32."""
+    """a * b + c, rounded once: products of float32 are exact in long double, and their sum is off
+    by 2^-64 of itself before it becomes a float32."""
     wide = [np.asarray(v, np.float32).astype(np.longdouble) for v in (a, b, c)]
     return (wide[0] * wide[1] + wide[2]).astype(np.float32)
 

@@ -240,7 +240,7 @@ def check_bf16(case):
     for i, want in enumerate(truth.get("dx", [])):
         if want is not None:
             before = 0.0
-            if sigmoid:  # its derivative takes y: half a rounding, times dy and gamma / sigma (< 2.2)
+            if sigmoid:  # its derivative takes y: half a rounding, times dy, gamma / sigma (< 2.2)
                 before = 1.1 * magnitude(more["dy"]) * (case.terms if want.ndim < 3 else 1)
             close(got["dx"][i], want, bounds_bf16(case, want, before), f"{got['kernel']} dx[{i}]")
     for i, want in enumerate(truth.get("state", [])):
