@@ -8,8 +8,9 @@
 #include <stdint.h>
 
 #define VW 8
+#define v_madd_f32 v_fma_there
 #define MR 6
-#define UNROLL_K 0 /* gcc would spill sums with 16 registers */
+#define MASKS_COST 1 /* tiles of full vectors have code of their own */
 #define TILE_NAME(pass) rc_f32_conv2d_##pass##_6x16__avx2
 #define TILE_TEXT(pass) "rc_f32_conv2d_" pass "_6x16__avx2"
 #define ISA_NAME(name) name##__avx2
@@ -32,6 +33,13 @@ static inline vec v_add(vec a, vec b) { return _mm256_add_ps(a, b); }
 static inline vec v_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
 static inline vec v_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
 static inline vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
+/* For the tile: the sum stays in its register, else gcc moves the 12 of them about and spills some. */
+static inline vec
+v_fma_there(vec a, vec b, vec c)
+{
+    __asm__("vfmadd231ps %2, %1, %0" : "+x"(c) : "x"(a), "x"(b));
+    return c;
+}
 /* max(x, 0) and the leaky form; a NaN stays one. */
 static inline vec v_relu(vec x) { return _mm256_max_ps(_mm256_setzero_ps(), x); }
 static inline vec
@@ -48,7 +56,14 @@ v_mask(int64_t n)
     __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return (vmask){_mm256_cmpgt_epi32(_mm256_set1_epi32(count), index), count == VW};
 }
-static inline vec v_load_some(const float *p, vmask m) { return _mm256_maskload_ps(p, m.lanes); }
+static inline vec
+v_load_some(const float *p, vmask m)
+{
+    if (__builtin_constant_p(m.full) && m.full) {
+        return _mm256_loadu_ps(p);
+    }
+    return _mm256_maskload_ps(p, m.lanes);
+}
 static inline void
 v_store_some(float *p, vec x, vmask m)
 {

@@ -9,7 +9,7 @@
 
 #define VW 16
 #define MR 14
-#define UNROLL_K 1 /* four steps of k at a time */
+#define MASKS_COST 0
 #define TILE_NAME(pass) rc_f32_conv2d_##pass##_14x32__avx512
 #define TILE_TEXT(pass) "rc_f32_conv2d_" pass "_14x32__avx512"
 #define ISA_NAME(name) name##__avx512

@@ -10,7 +10,7 @@
 
 #define VW 4
 #define MR 4
-#define UNROLL_K 1 /* four steps of k at a time */
+#define MASKS_COST 0
 #define TILE_NAME(pass) rc_f32_conv2d_##pass##_4x8__generic
 #define TILE_TEXT(pass) "rc_f32_conv2d_" pass "_4x8__generic"
 #define ISA_NAME(name) name##__generic
