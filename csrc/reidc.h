@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "cpu/cpu.h"
 #include "cpu/fast.h"
+#include "cpu/tune.h"
 #include "data/data.h"
 #include "device/device.h"
 #include "eval/eval.h"

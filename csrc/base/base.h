@@ -118,4 +118,9 @@ bool rc_isa_runs(rc_isa isa);           /* at or below the level in use, and the
 const char *rc_isa_name(rc_isa isa);
 const char *rc_isa_problem(void);       /* NULL, or what is wrong with REIDC_CPU */
 
+/* vendor-family-model-level, as AuthenticAMD-25-1-avx2, of the level in use: by which measurements
+ * are kept. Where nobody says what the CPU is: unknown-0-0-level. */
+#define RC_CPU_MODEL 64
+void rc_cpu_model(char out[RC_CPU_MODEL]);
+
 #endif

@@ -153,3 +153,28 @@ rc_isa_problem(void)
     (void)rc_isa_get();
     return problem[0] ? problem : NULL;
 }
+
+void
+rc_cpu_model(char out[RC_CPU_MODEL])
+{
+    char vendor[16] = "unknown";
+    unsigned family = 0, model = 0;
+#if defined(__x86_64__)
+    unsigned a, b, c, d;
+    if (__get_cpuid(0, &a, &b, &c, &d)) {
+        const unsigned words[3] = {b, d, c};
+        memcpy(vendor, words, sizeof words);
+        vendor[sizeof words] = 0;
+    }
+    for (char *v = vendor; *v; v++) { /* a file is named by it */
+        bool plain = (*v >= 'a' && *v <= 'z') || (*v >= 'A' && *v <= 'Z');
+        *v = plain ? *v : '_';
+    }
+    if (__get_cpuid(1, &a, &b, &c, &d)) {
+        family = a >> 8 & 15;
+        model = (a >> 4 & 15) | (family == 6 || family == 15 ? a >> 12 & 0xf0 : 0);
+        family += family == 15 ? a >> 20 & 255 : 0;
+    }
+#endif
+    snprintf(out, RC_CPU_MODEL, "%s-%u-%u-%s", vendor, family, model, rc_isa_name(rc_isa_get()));
+}

@@ -25,14 +25,18 @@ typedef struct rc_epilogue {
     float slope;           /* of LEAKY_RELU */
 } rc_epilogue;
 
-/* One way to run one pass. The planner takes the first entry of a list that supports the
- * shape; the plain C operation (csrc/ops/conv2d.c) is the last resort and the reference. */
+/* One way to run one pass. The planner takes what a tuning table says (cpu/tune.h), else the first
+ * entry of a list that neither refuses nor avoids the shape; the plain C operation
+ * (csrc/ops/conv2d.c) is the last resort and the reference. */
 typedef struct rc_conv_kernel {
     const char *name; /* as rc_f32_conv2d_fwd_14x32__avx512 */
     rc_element element; /* of x, y, the residual and their gradients: RC_REAL (float) or RC_BF16;
                            weights as users see them, their gradients and biases are float */
     /* NULL if this kernel can run the shape, else the reason in a few words. */
     const char *(*refuse)(const rc_conv_shape *s);
+    /* The rule where nothing was measured: NULL, or why a later kernel of the list is likely to be
+     * faster. NULL pointer: never. */
+    const char *(*avoid)(const rc_conv_shape *s);
     /* Sizes in floats. scratch is per call (not kept), for `threads` threads. */
     int64_t (*packed_size)(const rc_conv_shape *s);  /* 0: takes plain weights */
     int64_t (*scratch_size)(const rc_conv_shape *s, int threads);
@@ -52,6 +56,11 @@ typedef struct rc_conv_kernel {
 const rc_conv_kernel *const *rc_conv_fwd_kernels(rc_element element);
 const rc_conv_kernel *const *rc_conv_bwd_x_kernels(rc_element element);
 const rc_conv_kernel *const *rc_conv_bwd_w_kernels(rc_element element);
+/* The kernel of this name in any of these lists, or NULL. */
+const rc_conv_kernel *rc_conv_kernel_named(const char *name);
+
+/* Checks n h w c k kh kw stride pad groups and works out oh and ow: false if it is no convolution. */
+bool rc_conv_shape_make(const int64_t sizes[10], rc_conv_shape *out);
 
 /* batch independent products C_b (+)= op(A_b)·op(B_b); op(A) is m×k, op(B) k×n, row-major with
  * leading dimensions; a stride of 0 shares a factor. Epilogue: bias per column (n), act. */

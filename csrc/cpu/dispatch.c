@@ -1,4 +1,6 @@
 /* The lists of matrix kernels for the instruction set in use, best first. */
+#include <string.h>
+
 #include "cpu/cpu.h"
 #include "cpu/kernels/tables.h"
 
@@ -116,6 +118,44 @@ const rc_conv_kernel *const *
 rc_conv_bwd_w_kernels(rc_element element)
 {
     return lists_of(element)->bwd_w;
+}
+
+const rc_conv_kernel *
+rc_conv_kernel_named(const char *name)
+{
+    for (int i = 0; i < 6; i++) {
+        const conv_lists *lists = lists_of(i < 3 ? RC_REAL : RC_BF16);
+        const rc_conv_kernel *const *k = i % 3 == 0   ? lists->fwd
+                                         : i % 3 == 1 ? lists->bwd_x
+                                                      : lists->bwd_w;
+        for (; *k; k++) {
+            if (!strcmp((*k)->name, name)) {
+                return *k;
+            }
+        }
+    }
+    return NULL;
+}
+
+bool
+rc_conv_shape_make(const int64_t v[10], rc_conv_shape *out)
+{
+    const int64_t most = 1 << 28;
+    for (int i = 0; i < 10; i++) {
+        if (v[i] < (i == 0 || i == 8 ? 0 : 1) || v[i] > most) {
+            return false;
+        }
+    }
+    rc_conv_shape s = {.n = v[0], .h = v[1], .w = v[2], .c = v[3], .k = v[4],
+                       .kh = (int32_t)v[5], .kw = (int32_t)v[6], .stride = (int32_t)v[7],
+                       .pad = (int32_t)v[8], .groups = (int32_t)v[9]};
+    if (s.c % s.groups || s.k % s.groups || s.h + 2 * s.pad < s.kh || s.w + 2 * s.pad < s.kw) {
+        return false;
+    }
+    s.oh = (s.h + 2 * (int64_t)s.pad - s.kh) / s.stride + 1;
+    s.ow = (s.w + 2 * (int64_t)s.pad - s.kw) / s.stride + 1;
+    *out = s;
+    return true;
 }
 
 int64_t

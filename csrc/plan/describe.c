@@ -267,9 +267,10 @@ rc_model_plan_text(rc_model *m, int64_t batch, bool training, char **out, rc_err
     rc_model_lock(m);
     rc_status status = plan_for(m, batch, training, &p, &made, err);
     if (status == RC_OK) {
-        bool there = append(&t, "%s, batch %lld, %s: %d steps, %.1f MiB in one arena\n", m->system,
+        bool there = append(&t, "%s, batch %lld, %s: %d steps, %.1f MiB in one arena", m->system,
                             (long long)batch, training ? "training" : "evaluation",
                             (int)p->n_steps, (double)p->arena_bytes / 1048576);
+        there = there && append(&t, m->on ? "\n" : "; convolutions by %s\n", p->tuned);
         for (int32_t i = 0; there && i < p->n_steps; i++) {
             there = describe_step(m, p, i, &t);
         }
@@ -285,5 +286,32 @@ rc_model_plan_text(rc_model *m, int64_t batch, bool training, char **out, rc_err
         }
     }
     rc_model_unlock(m);
+    return status;
+}
+
+rc_status
+rc_model_convs(rc_model *m, int64_t batch, bool training, rc_conv_time **out, int64_t *count,
+               rc_error *err)
+{
+    rc_plan *p = NULL;
+    bool made = false;
+    rc_model_lock(m);
+    rc_status status = plan_for(m, batch, training, &p, &made, err);
+    rc_conv_time *found = status == RC_OK ? rc_alloc(p->n_steps + 1, sizeof *found) : NULL;
+    if (status == RC_OK && !found) {
+        status = rc_fail(err, RC_MEMORY, "out of memory while describing the plan");
+    }
+    *count = 0;
+    for (int32_t i = 0; status == RC_OK && i < p->n_steps; i++) {
+        const rc_step *s = &p->steps[i];
+        if (s->conv.kernel && !p->on) {
+            found[(*count)++] = (rc_conv_time){s->conv.kernel, s->conv.shape, s->seconds, s->runs};
+        }
+    }
+    if (made) {
+        rc_plan_free(p);
+    }
+    rc_model_unlock(m);
+    *out = found;
     return status;
 }

@@ -75,6 +75,7 @@ rc_plan_new(rc_model *m, const rc_plan_spec *spec, rc_plan **out, rc_error *err)
     status = RC_MEMORY;
     if (p) {
         p->spec = *spec;
+        rc_tune_describe(p->tuned);
         p->shapes = rc_alloc_zero(m->graph->n_values, sizeof *p->shapes);
     }
     if (!p || !p->shapes) {

@@ -7,6 +7,7 @@
 #define RC_MODEL_H
 
 #include "base/base.h"
+#include "cpu/cpu.h"
 #include "data/data.h"
 #include "graph/graph.h"
 
@@ -308,6 +309,18 @@ rc_status rc_model_memory(rc_model *m, int64_t batch, bool training, rc_plan_byt
 /* While on, every step of a run is timed, by the clock and in processor time of all threads;
  * rc_model_plan_text shows the means. Costs about a microsecond a step. */
 void rc_model_profile(rc_model *m, bool on);
+
+/* A convolution's pass, or the packing of its weights in a step that packs them anew. */
+typedef struct rc_conv_time {
+    const rc_conv_kernel *kernel;
+    rc_conv_shape shape;
+    double seconds; /* in all profiled runs */
+    int64_t runs;
+} rc_conv_time;
+
+/* Those of a plan, as they run; none on a device. *out is the caller's (rc_free). */
+rc_status rc_model_convs(rc_model *m, int64_t batch, bool training, rc_conv_time **out,
+                         int64_t *count, rc_error *err);
 
 /* The plan as text: node, kernel, shape, bytes, MACs a line. *text is the caller's (rc_free). */
 rc_status rc_model_plan_text(rc_model *m, int64_t batch, bool training, char **text,

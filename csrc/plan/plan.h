@@ -23,6 +23,7 @@
 #include "cpu/fast.h"
 #include "cpu/int8.h"
 #include "cpu/linear.h"
+#include "cpu/tune.h"
 #include "device/device.h"
 #include "graph/op.h"
 #include "plan/model.h"
@@ -162,6 +163,7 @@ typedef struct rc_plan {
     int64_t *shadow_at;   /* … per buffer: where, or -1 */
     int64_t shadow_bytes;
     rc_plan_record records[RC_PLAN_RECORDS];
+    char tuned[RC_TUNE_SOURCE]; /* the table by which its convolutions were chosen */
     uint64_t used;        /* clock of the model's cache */
 } rc_plan;
 

@@ -16,15 +16,7 @@ rc_reference_only(void)
 const rc_conv_kernel *
 rc_select_conv(const rc_conv_kernel *const *list, const rc_conv_shape *s)
 {
-    if (rc_reference_only()) {
-        return NULL;
-    }
-    for (; list && *list; list++) {
-        if (!(*list)->refuse(s)) {
-            return *list;
-        }
-    }
-    return NULL;
+    return rc_reference_only() ? NULL : rc_conv_choose(list, s);
 }
 
 rc_conv_shape

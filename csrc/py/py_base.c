@@ -5,8 +5,29 @@ static PyObject *
 config(PyObject *self, PyObject *Py_UNUSED(none))
 {
     (void)self;
-    return Py_BuildValue("{s:s,s:s,s:i}", "cpu", rc_isa_name(rc_isa_get()), "cpu_probe",
-                         rc_isa_name(rc_isa_probe()), "threads", rc_cpu_count());
+    char model[RC_CPU_MODEL], tuned[RC_TUNE_SOURCE];
+    rc_cpu_model(model);
+    rc_tune_describe(tuned);
+    return Py_BuildValue("{s:s,s:s,s:s,s:i,s:s}", "cpu", rc_isa_name(rc_isa_get()), "cpu_probe",
+                         rc_isa_name(rc_isa_probe()), "cpu_model", model, "threads",
+                         rc_cpu_count(), "convolutions", tuned);
+}
+
+static PyObject *
+tune_set(PyObject *self, PyObject *args)
+{
+    (void)self;
+    const char *text, *source, *version = NULL;
+    if (!PyArg_ParseTuple(args, "zs|z:_tune_set", &text, &source, &version)) {
+        return NULL;
+    }
+    rc_tune_result result;
+    rc_error err = {0};
+    rc_status status = rc_tune_set(text, source, version, &result, &err);
+    if (status != RC_OK) {
+        return rc_py_raise(status, &err);
+    }
+    return Py_BuildValue("Ls", (long long)result.ignored, result.notes);
 }
 
 static PyObject *
@@ -41,7 +62,11 @@ random_word(PyObject *self, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"config", config, METH_NOARGS,
-     "config()\n--\n\nInstruction set in use, what the CPU offers, processors usable."},
+     "config()\n--\n\nInstruction set in use, what the CPU offers, processors usable; by which table\n"
+     "or rule the kernels of convolutions are chosen (docs/tuning.md)."},
+    {"_tune_set", tune_set, METH_VARARGS,
+     "_tune_set(text, source, version=None): a table of kernels (None: the rule) for plans to come;\n"
+     "how many entries were ignored, and which."},
     {"_memory_live", memory_live, METH_NOARGS, "Bytes held by the core (tests)."},
     {"_memory_fail_after", memory_fail_after, METH_O,
      "Make the n-th allocation from now fail; negative: off (tests)."},

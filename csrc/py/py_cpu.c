@@ -37,41 +37,32 @@ kernels_of(const char *pass, rc_element element)
 static const rc_conv_kernel *
 kernel_named(const char *name)
 {
-    static const char *const passes[] = {"fwd", "bwd_x", "bwd_w"};
-    for (int i = 0; i < 6; i++) {
-        rc_element element = i < 3 ? RC_REAL : RC_BF16;
-        for (const rc_conv_kernel *const *k = kernels_of(passes[i % 3], element); *k; k++) {
-            if (!strcmp((*k)->name, name)) {
-                return *k;
-            }
-        }
+    const rc_conv_kernel *kernel = rc_conv_kernel_named(name);
+    if (!kernel) {
+        PyErr_Format(PyExc_ValueError, "kernel: none is called '%s' here", name);
     }
-    PyErr_Format(PyExc_ValueError, "kernel: none is called '%s' here", name);
-    return NULL;
+    return kernel;
 }
 
 int
 rc_py_conv_shape(PyObject *object, void *address)
 {
     rc_conv_shape *s = address;
-    long long v[12];
+    long long v[10];
     if (!PyTuple_Check(object)
         || !PyArg_ParseTuple(object, "LLLLLLLLLL", v, v + 1, v + 2, v + 3, v + 4, v + 5, v + 6,
                              v + 7, v + 8, v + 9)) {
         PyErr_SetString(PyExc_ValueError, "shape: expected (n,h,w,c,k,kh,kw,stride,pad,groups)");
         return 0;
     }
-    *s = (rc_conv_shape){.n = v[0], .h = v[1], .w = v[2], .c = v[3], .k = v[4],
-                         .kh = (int32_t)v[5], .kw = (int32_t)v[6], .stride = (int32_t)v[7],
-                         .pad = (int32_t)v[8], .groups = (int32_t)v[9]};
-    if (s->n < 0 || s->h < 1 || s->w < 1 || s->c < 1 || s->k < 1 || s->kh < 1 || s->kw < 1
-        || s->stride < 1 || s->pad < 0 || s->groups < 1 || s->c % s->groups || s->k % s->groups
-        || s->h + 2 * s->pad < s->kh || s->w + 2 * s->pad < s->kw) {
+    int64_t sizes[10];
+    for (int i = 0; i < 10; i++) {
+        sizes[i] = v[i];
+    }
+    if (!rc_conv_shape_make(sizes, s)) {
         PyErr_SetString(PyExc_ValueError, "shape: not a convolution");
         return 0;
     }
-    s->oh = (s->h + 2 * s->pad - s->kh) / s->stride + 1;
-    s->ow = (s->w + 2 * s->pad - s->kw) / s->stride + 1;
     return 1;
 }
 
@@ -124,15 +115,18 @@ conv_kernels(PyObject *self, PyObject *args)
     }
     const rc_conv_kernel *const *kernels = kernels_of(pass, bf16 ? RC_BF16 : RC_REAL);
     PyObject *names = kernels ? PyList_New(0) : NULL; /* new */
-    for (; names && *kernels; kernels++) {
-        if (shape && (*kernels)->refuse(&s)) {
-            continue;
+    const rc_conv_kernel *chosen = names && shape ? rc_conv_choose(kernels, &s) : NULL;
+    for (int turn = chosen ? 0 : 1; names && turn < 2; turn++) { /* the chosen one, the others */
+        for (const rc_conv_kernel *const *k = kernels; names && *k; k++) {
+            if ((*k == chosen) != (turn == 0) || (shape && (*k)->refuse(&s))) {
+                continue;
+            }
+            PyObject *name = PyUnicode_FromString((*k)->name); /* new */
+            if (!name || PyList_Append(names, name) < 0) {
+                Py_CLEAR(names);
+            }
+            Py_XDECREF(name);
         }
-        PyObject *name = PyUnicode_FromString((*kernels)->name); /* new */
-        if (!name || PyList_Append(names, name) < 0) {
-            Py_CLEAR(names);
-        }
-        Py_XDECREF(name);
     }
     return names;
 }
@@ -313,7 +307,8 @@ peak(PyObject *self, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"_conv_kernels", conv_kernels, METH_VARARGS,
-     "_conv_kernels(pass, shape=None): names, best first; those that take the shape (tests)."},
+     "_conv_kernels(pass, shape=None, bf16=False): names, best first; of those that take the\n"
+     "shape, the chosen one first (tests, tuning)."},
     {"_conv_run", (PyCFunction)(void (*)(void))conv_run, METH_VARARGS | METH_KEYWORDS,
      "_conv_run(kernel, shape, a, b, out, ...): pack and run one kernel (tests)."},
     {"_gemm", (PyCFunction)(void (*)(void))gemm, METH_VARARGS | METH_KEYWORDS,

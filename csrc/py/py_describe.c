@@ -296,3 +296,44 @@ rc_py_network_profile(PyObject *self, PyObject *args, PyObject *kw)
     rc_py_model_leave(m);
     Py_RETURN_NONE;
 }
+
+PyObject *
+rc_py_network__convolutions(PyObject *self, PyObject *args, PyObject *kw)
+{
+    static char *names[] = {"batch", "training", NULL};
+    long long batch;
+    int training;
+    rc_py_model *m = rc_py_network_get(self);
+    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "Lp:_convolutions", names, &batch,
+                                          &training)
+        || !batch_fits(batch) || rc_py_model_enter(m) < 0) {
+        return NULL;
+    }
+    rc_conv_time *found = NULL;
+    int64_t count = 0;
+    rc_error err = {0};
+    rc_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = rc_model_convs(m->model, batch, training != 0, &found, &count, &err);
+    Py_END_ALLOW_THREADS
+    rc_py_model_leave(m);
+    if (status != RC_OK) {
+        return rc_py_raise(status, &err);
+    }
+    PyObject *result = PyList_New((Py_ssize_t)count); /* new */
+    for (int64_t i = 0; result && i < count; i++) {
+        const rc_conv_shape *s = &found[i].shape;
+        PyObject *row = Py_BuildValue( /* new */
+            "s(LLLLLiiiii)dL", found[i].kernel->name, (long long)s->n, (long long)s->h,
+            (long long)s->w, (long long)s->c, (long long)s->k, (int)s->kh, (int)s->kw,
+            (int)s->stride, (int)s->pad, (int)s->groups, found[i].seconds,
+            (long long)found[i].runs);
+        if (!row) {
+            Py_CLEAR(result);
+        } else {
+            PyList_SET_ITEM(result, (Py_ssize_t)i, row); /* stolen */
+        }
+    }
+    rc_free(found);
+    return result;
+}

@@ -249,7 +249,10 @@ rc_py_real(const rc_model_info *info)
     X(KEYWORDS, profile,                                                                         \
       "profile($self, on=True)\n--\n\n"                                                          \
       "Time every step of the runs that follow, by the clock and in processor time of all\n"     \
-      "threads; plan() shows the means.")                        \
+      "threads; plan() shows the means.")                                                         \
+    X(KEYWORDS, _convolutions,                                                                   \
+      "_convolutions(batch, training): [(kernel, (n,h,w,c,k,kh,kw,stride,pad,groups), seconds of\n" \
+      "all profiled runs, their number)], the packing of weights in every step, too (tuning).")  \
     X(KEYWORDS, memory_plan,                                                                     \
       "memory_plan($self, batch, training=True, optimizer=None)\n--\n\n"                         \
       "Bytes that a run of this batch size holds, worked out before anything runs: a dict of\n"  \
