@@ -2,12 +2,15 @@
 
 Only the core is loaded here; every other name is imported when it is first used.
 """
+from reidc import _tuned
 from reidc._core import (
     ArgumentError, ArgumentTypeError, DeviceArray, DeviceError, Error, FileError, FileMissingError,
     InternalError, OutOfMemoryError, UnsupportedError, aabs, config, energy_inside,
 )
 
 __version__ = "0.1.0"
+
+_tuned.warn(__version__)
 
 _NAMES = {  # name: the module that has it
     "Augment": "augment",

@@ -348,9 +348,15 @@ def _bench(commands):
                       help="instead: our time and share of the measured peak, layer by layer")
     what.add_argument("--memory", action="store_true",
                       help="instead: the peak of a training step, each in a process of its own")
+    what.add_argument("--tune", action="store_true",
+                      help="instead: measure which kernel runs each convolution fastest and write "
+                           "the table that reidc reads from then on (docs/tuning.md)")
+    p.add_argument("--out", metavar="FILE",
+                   help="of --tune (default: the user's place, below ~/.cache/reidc/tune)")
     p.add_argument("--low", action="store_true",
                    help="our training steps with memory='low' (--memory shows both)")
-    p.add_argument("--rounds", type=_positive, metavar="N", help="default: 15 (--quick: 3)")
+    p.add_argument("--rounds", type=_positive, metavar="N",
+                   help="default: 15 (--tune: 7, --quick: 3)")
     p.add_argument("--pause", type=float, default=0.3, metavar="SECONDS",
                    help="before each turn (default: 0.3)")
     p.add_argument("--width-multiplier", type=float, default=1.0, metavar="W",

@@ -179,7 +179,7 @@ def _has_test(data):
 # ---- eval, embed -----------------------------------------------------------------------------
 
 
-def _check_folder(flag, file):
+def check_folder(flag, file):
     """Before the work, not after it: the folder that a result goes to."""
     folder = os.path.dirname(os.path.abspath(file))
     if not os.path.isdir(folder):
@@ -221,7 +221,7 @@ def eval(arguments):  # the command's name
     if "spec" not in kept:
         raise UsageError("eval: --data is missing (`reidc eval --help` says what it takes)")
     target = arguments.json or os.path.splitext(path)[0] + ".eval.json"
-    _check_folder("--json", target)
+    check_folder("--json", target)
     m = opened(arguments)
     data = open_data(kept)
     print(f"{data}\n{m}", flush=True)
@@ -287,7 +287,7 @@ def embed(arguments):
 
     if not arguments.output.lower().endswith(".npz"):
         raise UsageError(f"-o: expected a .npz file, got {arguments.output}")
-    _check_folder("-o", arguments.output)
+    check_folder("-o", arguments.output)
     pictures = Pictures(listed(arguments.images))
     m = opened(arguments)
     with counter("embed") as progress:
@@ -308,7 +308,7 @@ def export(arguments):
 
     if not arguments.output.lower().endswith(".onnx"):
         raise UsageError(f"-o: expected a .onnx file, got {arguments.output}")
-    _check_folder("-o", arguments.output)
+    check_folder("-o", arguments.output)
     m = load(checkpoint_of(arguments.checkpoint), threads=arguments.threads)
     report = m.export_onnx(arguments.output, flip=arguments.flip, normalize=arguments.normalize,
                            batch=arguments.batch, input=arguments.input, fold=arguments.fold,

@@ -2,9 +2,10 @@
 import json
 import sys
 
-from reidc.bench import contestants, layers, machine, memory, tables, timing
+from reidc.bench import contestants, layers, machine, memory, tables, timing, tune
 from reidc.bench.contestants import Case, Setting
 from reidc.cli import UsageError
+from reidc.commands import check_folder
 
 
 def cases_of(arguments):
@@ -24,8 +25,7 @@ def cases_of(arguments):
             for word in arguments.cases or (["infer1", "infer8"] if arguments.quick else
                                             ["infer1", "infer8", "infer32", "train"]):
                 training, batch = _case(word, system)
-                if not (training and precision == "int8"):
-                    found.append(Case(system, training, batch, precision))
+                found.append(Case(system, training, batch, precision))
     return found
 
 
@@ -74,14 +74,19 @@ def run(arguments):
     from reidc import _core
     from reidc._files import write_atomic
 
-    cases, peers = cases_of(arguments), peers_of(arguments)
+    if arguments.out and not arguments.tune:
+        raise UsageError("--out: goes with --tune")
+    if arguments.out:
+        check_folder("--out", arguments.out)
+    cases = cases_of(arguments)
+    peers = [] if arguments.tune or arguments.layers else peers_of(arguments)
     twins = contestants.twins_folder(arguments.twins)
     if arguments.twins and not twins:
         raise UsageError(f"--twins: no package `twins` in {arguments.twins}")
     threads = arguments.threads or _core.config()["threads"]
     setting = Setting(threads, arguments.width_multiplier, twins,
                       "low" if arguments.low else "normal")
-    rounds = arguments.rounds or (3 if arguments.quick else 15)
+    rounds = arguments.rounds or (3 if arguments.quick else 7 if arguments.tune else 15)
     record = {"machine": machine.describe(threads), "rounds": rounds, "pause": arguments.pause,
               "width_multiplier": arguments.width_multiplier, "our_memory": setting.memory,
               "cases": [], "layers": [], "memory": []}
@@ -90,7 +95,9 @@ def run(arguments):
     if "torch" in peers and not record["machine"]["tcmalloc"]:
         _note("no tcmalloc was found: PyTorch is slower for it (Debian: libtcmalloc-minimal4)")
     peak, leave_out = record["machine"]["peak_gflops"] * 1e9, _Once()
-    if arguments.layers:
+    if arguments.tune:
+        tune.run(cases, setting, rounds, arguments.pause, arguments.out, record, leave_out)
+    elif arguments.layers:
         _layers(cases, setting, peak, record, leave_out)
     elif arguments.memory:
         _memory(cases, setting, peers, record, leave_out)
@@ -125,17 +132,15 @@ def _speed(cases, setting, peers, rounds, pause, peak, record, leave_out):
 
 def _layers(cases, setting, peak, record, leave_out):
     for case in cases:
-        if case.training:
-            continue
         try:
             m = contestants.ready(case, setting)
         except contestants.LeftOut as reason:
             leave_out(str(reason))
             continue
-        steps = layers.profiled(m, contestants.data(case, m)[0], peak)
-        record["layers"].append({"system": case.system, "batch": case.batch,
-                                 "precision": case.precision, "steps": steps})
-        print(layers.text(f"{case.system}, {case.precision}", case.batch, steps), flush=True)
+        steps = layers.profiled(m, case, peak)
+        record["layers"].append({"system": case.system, "training": case.training,
+                                 "batch": case.batch, "precision": case.precision, "steps": steps})
+        print(layers.text(case, steps), flush=True)
 
 
 def _memory(cases, setting, peers, record, leave_out):
@@ -143,6 +148,7 @@ def _memory(cases, setting, peers, record, leave_out):
     print(memory.HEADS, flush=True)
     for case in cases:
         if not case.training:
+            leave_out("--memory: a training step's alone, no inference")
             continue
         try:
             rows = memory.compare(case, setting, peers)

@@ -85,9 +85,13 @@ def ready(case, setting):
 
 
 def ours(case, setting):
+    return step_of(ready(case, setting), case)
+
+
+def step_of(m, case):
+    """A function that runs the case once."""
     import reidc
 
-    m = ready(case, setting)
     x, y = data(case, m)
     if not case.training:
         return lambda: m.embed(x, normalize=False)

@@ -42,13 +42,17 @@ def test_memory_and_layers(capsys, tmp_path):
     status, out, err = run(capsys, "bench", "--layers", "--peers", "none", "--systems", "MFA",
                            "--cases", "infer2", "--precisions", "fp32", *SMALL)
     assert status == 0 and "| backbone.conv1 | conv2d | 2x8x128x64 | f32 |" in out, err
+    status, out, err = run(capsys, "bench", "--layers", "--systems", "Baseline", "--cases",
+                           "train4", "--precisions", "fp32,int8", *SMALL)
+    assert status == 0 and "| backward | backbone.conv1 | conv2d | 4x8x128x64 | f32 |" in out, err
+    assert "note: left out: int8: for inference only" in err
 
 
 def test_layers_are_all_there():
     setting = Setting(1, 0.125)
     case = Case("Baseline", False, 2)
     m = contestants.network(case, setting)
-    steps = layers.profiled(m, contestants.data(case, m)[0], 1e11, runs=2)
+    steps = layers.profiled(m, case, 1e11, runs=2)
     assert f": {len(steps)} steps," in m.plan(2)
     assert sum(s["mmac"] for s in steps) == pytest.approx(2 * m.macs / 1e6, rel=0.02)
     for step in steps:

@@ -42,7 +42,8 @@ def test_help_loads_little():
             "print(sorted({m.split('.')[0] for m in sys.modules} & {'PIL', 'torch', 'scipy'}), "
             "[m for m in sys.modules if m.startswith('reidc.')], file=sys.stderr)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.stderr.strip() == "[] ['reidc._core', 'reidc.__main__', 'reidc.cli']"
+    assert done.stderr.strip() == (
+        "[] ['reidc._core', 'reidc._tuned', 'reidc.__main__', 'reidc.cli']")
 
 
 def test_module_and_version():

@@ -32,7 +32,7 @@ def test_import_is_quick():
 def test_import_loads_nothing_else():
     code = ("import sys, numpy; before = set(sys.modules); import reidc; "
             "print(' '.join(sorted(set(sys.modules) - before)))")
-    assert run(code).split() == ["reidc", "reidc._core"]
+    assert run(code).split() == ["reidc", "reidc._core", "reidc._tuned"]
 
 
 def test_import_leaves_subnormals_and_threads_alone():
