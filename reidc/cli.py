@@ -326,6 +326,14 @@ def _ablate(commands):
     _common(p)
 
 
+def _size(text):
+    """'384x128' as (384, 128)."""
+    height, _, width = text.partition("x")
+    if not height.isdecimal() or not width.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH, as 384x128, got {text!r}")
+    return int(height), int(width)
+
+
 def _bench(commands):
     p = commands.add_parser(
         "bench", help="speed and memory on this machine, beside every installed peer",
@@ -353,6 +361,8 @@ def _bench(commands):
                            "the table that reidc reads from then on (docs/tuning.md)")
     p.add_argument("--out", metavar="FILE",
                    help="of --tune (default: the user's place, below ~/.cache/reidc/tune)")
+    p.add_argument("--size", type=_size, metavar="HEIGHTxWIDTH",
+                   help="of the pictures of --tune and --layers (default: each page's)")
     p.add_argument("--low", action="store_true",
                    help="our training steps with memory='low' (--memory shows both)")
     p.add_argument("--rounds", type=_positive, metavar="N",

@@ -76,6 +76,8 @@ def run(arguments):
 
     if arguments.out and not arguments.tune:
         raise UsageError("--out: goes with --tune")
+    if arguments.size and not (arguments.tune or arguments.layers):
+        raise UsageError("--size: goes with --tune or --layers")
     if arguments.out:
         check_folder("--out", arguments.out)
     cases = cases_of(arguments)
@@ -85,7 +87,7 @@ def run(arguments):
         raise UsageError(f"--twins: no package `twins` in {arguments.twins}")
     threads = arguments.threads or _core.config()["threads"]
     setting = Setting(threads, arguments.width_multiplier, twins,
-                      "low" if arguments.low else "normal")
+                      "low" if arguments.low else "normal", arguments.size)
     rounds = arguments.rounds or (3 if arguments.quick else 7 if arguments.tune else 15)
     record = {"machine": machine.describe(threads), "rounds": rounds, "pause": arguments.pause,
               "width_multiplier": arguments.width_multiplier, "our_memory": setting.memory,

@@ -42,6 +42,7 @@ class Setting(NamedTuple):
     width_multiplier: float = 1.0
     twins: str | None = None  # folder that holds the package `twins`
     memory: str = "normal"  # of our training steps
+    size: tuple | None = None  # (height, width) of pictures, for reidc alone; None: the page's
 
 
 def network(case, setting):
@@ -49,8 +50,9 @@ def network(case, setting):
     import reidc
 
     precision = "float32" if case.precision == "int8" else PRECISIONS[case.precision]
+    size = dict(zip(("height", "width"), setting.size or ()))
     try:
-        m = getattr(reidc, case.system)(CLASSES, width_multiplier=setting.width_multiplier,
+        m = getattr(reidc, case.system)(CLASSES, width_multiplier=setting.width_multiplier, **size,
                                         threads=setting.threads, precision=precision,
                                         memory=setting.memory if case.training else "normal")
     except reidc.ArgumentError as error:

@@ -263,6 +263,19 @@ def test_tune_writes_a_table_that_holds(capsys, tmp_path):
     assert other in out_file.read_text()
 
 
+def test_tune_of_other_pictures(capsys, tmp_path):
+    out_file = tmp_path / "t.txt"
+    words = ["bench", "--tune", "--quick", "--systems", "baseline", "--cases", "infer2", *QUICK]
+    status, _, err = run(capsys, *words, "--size", "96x32", "--out", out_file)
+    assert status == 0, err
+    shapes = {shape[:3] for _, shape in tune.lines_of(out_file.read_text())}
+    assert shapes == {(2, 24, 8), (2, 12, 4), (2, 6, 2)}
+    fails(capsys, 1, "height", *words, "--size", "0x32", "--out", out_file)
+    status, _, err = run(capsys, *words, "--size", "96")
+    assert status == 2 and "--size: expected HEIGHTxWIDTH, as 384x128, got '96'" in err
+    fails(capsys, 2, "--size: goes with --tune or --layers", "bench", "--size", "96x32")
+
+
 def test_tune_goes_to_the_users_place(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     status, out, err = run(capsys, "bench", "--tune", "--quick", "--systems", "baseline",
