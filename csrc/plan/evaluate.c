@@ -193,7 +193,7 @@ rc_model_embed_there(rc_model *m, const rc_images *images, bool flip, bool norma
     }
     if (status == RC_OK) {
         status = normalize ? on->api->unit_rows(on->d, *out, images->n, m->info.dimension, *out,
-                                                    NULL, err) : RC_OK;
+                                                NULL, err) : RC_OK;
         status = status == RC_OK ? on->api->wait(on->d, err) : status;
         if (status != RC_OK) {
             on->api->release(on->d, *out);

@@ -433,22 +433,27 @@ write_zeros_f64(const rc_call *call)
     memset(call->y, 0, (size_t)rc_shape_count(&call->ys) * sizeof(double));
 }
 
+static rc_status
+select_fill(rc_model *m, rc_plan *p, int32_t buffer, rc_shape shape, bool one, rc_error *err)
+{
+    static const rc_kernel fill[2][2] = {{write_zeros_f32, write_zeros_f64},
+                                         {write_one_f32, write_one_f64}};
+    rc_step step = {.pass = RC_PASS_SEED, .unit = -1, .kernel = one ? "one" : "zero",
+                    .run = fill[one][m->real_size == sizeof(double)],
+                    .y = {RC_REF_BUFFER, buffer}, .call.ys = shape};
+    return m->on ? rc_device_fill_step(m, p, step, one, err) : rc_plan_add_step(p, &step, err);
+}
+
 rc_status
 rc_select_one(rc_model *m, rc_plan *p, int32_t buffer, rc_shape shape, rc_error *err)
 {
-    rc_step step = {.pass = RC_PASS_SEED, .unit = -1, .kernel = "one",
-                    .run = m->real_size == sizeof(double) ? write_one_f64 : write_one_f32,
-                    .y = {RC_REF_BUFFER, buffer}, .call.ys = shape};
-    return m->on ? rc_device_fill_step(m, p, step, 1, err) : rc_plan_add_step(p, &step, err);
+    return select_fill(m, p, buffer, shape, true, err);
 }
 
 rc_status
 rc_select_zeros(rc_model *m, rc_plan *p, int32_t buffer, rc_shape shape, rc_error *err)
 {
-    rc_step step = {.pass = RC_PASS_SEED, .unit = -1, .kernel = "zero",
-                    .run = m->real_size == sizeof(double) ? write_zeros_f64 : write_zeros_f32,
-                    .y = {RC_REF_BUFFER, buffer}, .call.ys = shape};
-    return m->on ? rc_device_fill_step(m, p, step, 0, err) : rc_plan_add_step(p, &step, err);
+    return select_fill(m, p, buffer, shape, false, err);
 }
 
 rc_status
