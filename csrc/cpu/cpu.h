@@ -12,6 +12,13 @@
 #include "base/base.h"
 #include "base/element.h"
 
+/* Floats rounded up to whole cache lines, so that what follows is aligned. */
+static inline int64_t
+rc_whole_lines(int64_t floats)
+{
+    return (floats + 15) / 16 * 16;
+}
+
 typedef struct rc_conv_shape {
     int64_t n, h, w, c, oh, ow, k;
     int32_t kh, kw, stride, pad, groups;

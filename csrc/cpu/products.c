@@ -21,13 +21,6 @@ scratch_of(const rc_gemm_shape *s, int count, int threads)
     return most;
 }
 
-/* Floats rounded up to whole cache lines, so that what follows is aligned. */
-static int64_t
-lines(int64_t floats)
-{
-    return (floats + 15) / 16 * 16;
-}
-
 /* ---- relation_map -------------------------------------------------------------------------- */
 
 /* Products in the order in which they run: 0 u, 1 y; 2 db, 3 du, 4 da, 5 dw (one image). */
@@ -60,7 +53,7 @@ relation_tmp(const rc_attrs *a, const rc_shape *xs, const rc_shape *y, bool back
     (void)a, (void)y;
     rc_gemm_shape s[PRODUCTS];
     relation_products(xs, s);
-    int64_t factor = lines(xs[0].d[0] * xs[2].d[0] * xs[0].d[1]);
+    int64_t factor = rc_whole_lines(xs[0].d[0] * xs[2].d[0] * xs[0].d[1]);
     int64_t scratch = backward ? scratch_of(s + DB, PRODUCTS - DB, threads)
                                : scratch_of(s, DB, threads);
     return (factor + scratch) * (int64_t)sizeof(float);
@@ -72,7 +65,7 @@ relation_forward(const rc_call *call)
     rc_gemm_shape s[PRODUCTS];
     relation_products(call->xs, s);
     float *u = call->ws ? call->ws : call->tmp;
-    float *scratch = (float *)call->tmp + lines(s[U].batch * s[U].m * s[U].n);
+    float *scratch = (float *)call->tmp + rc_whole_lines(s[U].batch * s[U].m * s[U].n);
     if (!call->again || !call->ws) {
         rc_gemm(&s[U], call->x[2], call->x[0], NULL, false, u, scratch, call->threads);
     }
@@ -85,7 +78,7 @@ relation_backward(const rc_call *call)
     rc_gemm_shape s[PRODUCTS];
     relation_products(call->xs, s);
     const float *a = call->x[0], *dy = call->dy;
-    float *du = call->tmp, *scratch = du + lines(s[U].batch * s[U].m * s[U].n);
+    float *du = call->tmp, *scratch = du + rc_whole_lines(s[U].batch * s[U].m * s[U].n);
     if (call->dx[1]) {
         rc_gemm(&s[DB], dy, call->ws, NULL, call->add[1], call->dx[1], scratch, call->threads);
     }
@@ -141,7 +134,7 @@ matmul_tmp(const rc_attrs *a, const rc_shape *xs, const rc_shape *y, bool backwa
 {
     rc_gemm_shape s[3] = {rc_product(&xs[0], a->trans_a, &xs[1], a->trans_b),
                           rc_product_gradient(a, xs, y, 0), rc_product_gradient(a, xs, y, 1)};
-    int64_t copy = backward && a->scale != 1 ? lines(rc_shape_count(y)) : 0;
+    int64_t copy = backward && a->scale != 1 ? rc_whole_lines(rc_shape_count(y)) : 0;
     return (copy + (backward ? scratch_of(s + 1, 2, threads) : scratch_of(s, 1, threads)))
            * (int64_t)sizeof(float);
 }
@@ -169,7 +162,7 @@ matmul_backward(const rc_call *call)
             scratch[i] = scale * dy[i];
         }
         dy = scratch;
-        scratch += lines(rc_shape_count(&call->ys));
+        scratch += rc_whole_lines(rc_shape_count(&call->ys));
     }
     if (call->dx[0]) {
         rc_gemm_shape s = rc_product_gradient(at, call->xs, &call->ys, 0);

@@ -31,12 +31,6 @@ typedef struct attend_place {
 } attend_place;
 
 RC_INLINE int64_t
-attend_lines(int64_t floats)
-{
-    return (floats + 15) / 16 * 16;
-}
-
-RC_INLINE int64_t
 attend_larger(int64_t a, int64_t b)
 {
     return a > b ? a : b;
@@ -49,7 +43,7 @@ attend_cut(attend *o)
     int64_t most = attend_larger(14, ATTEND_FLOATS / o->c / 14 * 14);
     int64_t blocks = (o->r + most - 1) / most;
     o->block = (o->r + blocks - 1) / blocks;
-    o->pitch = attend_lines(o->c) + 16;
+    o->pitch = rc_whole_lines(o->c) + 16;
 }
 
 /* The parts of a thread's scratch, in this order; size 0 where forward has none. */
@@ -61,7 +55,7 @@ typedef struct attend_parts {
 RC_INLINE int64_t
 attend_sums(const attend *o)
 {
-    return attend_lines(o->k * o->c) + attend_lines(o->c * o->e);
+    return rc_whole_lines(o->k * o->c) + rc_whole_lines(o->c * o->e);
 }
 
 /* Floats of scratch for a thread; *p gets the parts of one that begins at `from`. */
@@ -69,7 +63,7 @@ RC_INLINE int64_t
 attend_scratch(const attend *o, bool backward, float *from, attend_parts *p)
 {
     int64_t square = o->block * o->pitch, used = 0;
-#define PART(name, floats) p->name = from + used, used += attend_lines(floats)
+#define PART(name, floats) p->name = from + used, used += rc_whole_lines(floats)
     PART(b, rc_block_packed(o->c, o->k));
     PART(v, backward ? rc_block_packed(o->c, o->e) : rc_block_packed(o->e, o->c));
     PART(s, square);
@@ -150,6 +144,15 @@ attend_forward(const attend *o, int64_t from, int64_t to, float *y, int64_t pitc
     }
 }
 
+/* sum (m × n) (+)= the transpose of x (rows × m) times z (rows × n). */
+static void
+attend_sum(rc_factor x, int64_t m, rc_factor z, int64_t n, int64_t rows, float *packed, bool add,
+           float *sum)
+{
+    rc_block_pack(z, n, rows, packed);
+    rc_block_multiply(attend_turn(x), m, packed, n, rows, add, sum, n);
+}
+
 /* What rows [from, to) of dy (stored as y) give: to their rows of da, and to `sums` of b and v. */
 static void
 attend_backward(const attend *o, int64_t from, int64_t to, rc_factor dy, attend_place da,
@@ -157,7 +160,7 @@ attend_backward(const attend *o, int64_t from, int64_t to, rc_factor dy, attend_
 {
     attend_parts p;
     attend_scratch(o, true, scratch, &p);
-    float *sum_b = sums, *sum_v = sums + attend_lines(o->k * o->c);
+    float *sum_b = sums, *sum_v = sums + rc_whole_lines(o->k * o->c);
     bool logits = da.at || db;
     rc_block_pack(o->b, o->c, o->k, p.b);
     if (logits) {
@@ -175,11 +178,9 @@ attend_backward(const attend *o, int64_t from, int64_t to, rc_factor dy, attend_
         rc_block_multiply(a, rows, p.b, o->c, o->k, false, p.s, o->pitch);
         o->softmax(o, row, rows, p.s);
         if (dv && o->v.turned) {
-            rc_block_pack(s, o->c, rows, p.packed);
-            rc_block_multiply(attend_turn(g), o->e, p.packed, o->c, rows, add, sum_v, o->c);
+            attend_sum(g, o->e, s, o->c, rows, p.packed, add, sum_v);
         } else if (dv) {
-            rc_block_pack(g, o->e, rows, p.packed);
-            rc_block_multiply(attend_turn(s), o->c, p.packed, o->e, rows, add, sum_v, o->e);
+            attend_sum(s, o->c, g, o->e, rows, p.packed, add, sum_v);
         }
         if (!logits) {
             continue;
@@ -191,11 +192,9 @@ attend_backward(const attend *o, int64_t from, int64_t to, rc_factor dy, attend_
                          da.at + (o->a.turned ? row : row * da.pitch), da.pitch, p.out);
         }
         if (db && o->b.turned) {
-            rc_block_pack(a, o->k, rows, p.packed);
-            rc_block_multiply(attend_turn(l), o->c, p.packed, o->k, rows, add, sum_b, o->k);
+            attend_sum(l, o->c, a, o->k, rows, p.packed, add, sum_b);
         } else if (db) {
-            rc_block_pack(l, o->c, rows, p.packed);
-            rc_block_multiply(attend_turn(a), o->k, p.packed, o->c, rows, add, sum_b, o->c);
+            attend_sum(a, o->k, l, o->c, rows, p.packed, add, sum_b);
         }
     }
 }
@@ -219,7 +218,7 @@ attend_give(const attend *o, const float *sums, int64_t parts, attend_place db, 
                 }
             }
         }
-        sums += attend_lines(o->k * o->c);
+        sums += rc_whole_lines(o->k * o->c);
     }
 }
 

@@ -82,8 +82,8 @@ tmp_size(const rc_attrs *at, const rc_shape *xs, const rc_shape *y, bool backwar
     for (int i = 0; i < (backward ? 6 : 2); i++) {
         most = attend_larger(most, rc_gemm_scratch(&s[i], threads));
     }
-    int64_t tables = attend_lines(j.heads * j.n * j.t * j.rows)
-                     + attend_lines(j.heads * j.n * j.t * j.cols);
+    int64_t tables = rc_whole_lines(j.heads * j.n * j.t * j.rows)
+                     + rc_whole_lines(j.heads * j.n * j.t * j.cols);
     return (tables + most) * (int64_t)sizeof(float);
 }
 
@@ -93,8 +93,8 @@ job_new(const rc_call *call, bool backward)
     job j = sizes_of(call->attrs, &call->xs[Q], backward);
     j.call = call;
     j.by_row = call->tmp;
-    j.by_col = j.by_row + attend_lines(j.heads * j.n * j.t * j.rows);
-    j.scratch = j.by_col + attend_lines(j.heads * j.n * j.t * j.cols);
+    j.by_col = j.by_row + rc_whole_lines(j.heads * j.n * j.t * j.rows);
+    j.scratch = j.by_col + rc_whole_lines(j.heads * j.n * j.t * j.cols);
     return j;
 }
 
