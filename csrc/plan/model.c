@@ -292,6 +292,10 @@ read_settings(rc_model *m, const rc_setting *settings, int n, bool others, rc_er
             if (s->kind != RC_SETTING_INT) {
                 return rc_fail(err, RC_TYPE, "seed: expected an integer");
             }
+            if (s->i < 0) {
+                return rc_fail(err, RC_ARGUMENT, "seed: expected 0 to 2**63 - 1, got %lld",
+                               (long long)s->i);
+            }
             m->seed = (uint64_t)s->i;
         } else if (!strcmp(s->name, "threads")) {
             if (s->kind == RC_SETTING_NONE) {

@@ -30,7 +30,9 @@ checked(PyObject *object, const char *what, int rank, int typenum, const char *e
         const char *text = got ? PyUnicode_AsUTF8(got) : NULL;
         rc_error err;
         if (text) {
-            rc_py_raise(rc_fail(&err, RC_TYPE, "%s: expected %s, got %s", what, expected, text),
+            bool other_float = typenum == NPY_FLOAT32 && PyTypeNum_ISFLOAT(type);
+            rc_py_raise(rc_fail(&err, RC_TYPE, "%s: expected %s, got %s%s", what, expected, text,
+                                other_float ? " (.astype(numpy.float32) makes it fit)" : ""),
                         &err);
         }
         Py_XDECREF(got);

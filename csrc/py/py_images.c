@@ -144,31 +144,38 @@ check_finite(PyArrayObject *array, bool is_double)
     return bad < 0;
 }
 
+/* `some`: there must be an image. */
+static bool
+check_some(int64_t n, bool some)
+{
+    if (some && n == 0) {
+        rc_py_fail(RC_ARGUMENT, "images: expected one or more, got an empty batch");
+        return false;
+    }
+    return true;
+}
+
 /* Images that lie on a card; takes the view, even on failure. */
 static int
 images_there(const rc_py_view *view, const rc_model_info *info, bool some, rc_py_images *out)
 {
-    rc_status status = RC_OK;
+    bool fits = false;
     long long h = info->height, w = info->width;
     bool is_u8 = view->kind == 'u' && view->bits == 8;
     const int64_t *d = view->shape;
     if (!is_u8 && (view->kind != 'f' || view->bits != 32)) {
-        status = RC_TYPE;
-        rc_py_fail(status, "images: expected uint8 or float32 on the card, got another dtype");
+        rc_py_fail(RC_TYPE, "images: expected uint8 or float32 on the card, got another dtype");
     } else if (is_u8 && (view->ndim != 4 || d[3] != 3 || d[1] < 1 || d[2] < 1)) {
-        status = RC_ARGUMENT;
-        rc_py_fail(status, "images: expected uint8 N×H×W×3 on the card, got %d dimensions%s",
+        rc_py_fail(RC_ARGUMENT, "images: expected uint8 N×H×W×3 on the card, got %d dimensions%s",
                    view->ndim, view->ndim != 4 ? "" : d[1] == 3
                    ? "; N×H×W×3? (images.permute(0, 2, 3, 1))" : " of another size");
     } else if (!is_u8 && (view->ndim != 4 || d[1] != 3 || d[2] != h || d[3] != w)) {
-        status = RC_ARGUMENT;
-        rc_py_fail(status, "images: expected float32 N×3×%lld×%lld on the card, got %d "
+        rc_py_fail(RC_ARGUMENT, "images: expected float32 N×3×%lld×%lld on the card, got %d "
                    "dimensions%s", h, w, view->ndim, view->ndim == 4 ? " of another size" : "");
-    } else if (some && d[0] == 0) {
-        status = RC_ARGUMENT;
-        rc_py_fail(status, "images: expected one or more images for training, got an empty batch");
+    } else {
+        fits = check_some(d[0], some);
     }
-    if (status != RC_OK) {
+    if (!fits) {
         Py_DECREF(view->holder);
         return -1;
     }
@@ -215,12 +222,8 @@ images_deferred(PyObject *object, bool some, rc_py_images *out)
     bool fine = capsule
                 && PyArg_ParseTuple(tuple, "OOKLL", &pictures, &augment, &seed, &epoch, &first)
                 && rc_py_augment_get(augment, &d->augment) == 0
-                && rc_py_image_list_init(&d->list, pictures) == 0;
-    if (fine && some && !d->list.n) {
-        rc_py_fail(RC_ARGUMENT, "images: expected one or more images for training, got an empty "
-                   "batch");
-        fine = false;
-    }
+                && rc_py_image_list_init(&d->list, pictures) == 0
+                && check_some(d->list.n, some);
     Py_XDECREF(tuple);
     if (!fine) {
         Py_XDECREF(capsule);
@@ -257,16 +260,13 @@ rc_py_images_get(PyObject *object, const rc_model *model, bool some, rc_py_image
         fits = check_u8(array);
     } else if (type == wanted || (info->is_double && type == NPY_FLOAT32)) {
         fits = check_real(array, info);
+    } else if (PyArray_NDIM(array) == 1 && !PyArray_SIZE(array)) { /* as [] becomes float64 */
+        rc_py_fail(RC_ARGUMENT, "images: expected N×H×W×3, got an empty list");
     } else {
         fail_dtype(array, "images", info->is_double ? "uint8, float32 or float64"
                                                     : "uint8 or float32");
     }
-    if (fits && some && PyArray_DIM(array, 0) == 0) {
-        rc_py_fail(RC_ARGUMENT, "images: expected one or more images for training, got an empty "
-                   "batch");
-        fits = false;
-    }
-    if (fits) {
+    if (fits && check_some(PyArray_DIM(array, 0), some)) {
         out->array = PyArray_FROM_OTF(
             (PyObject *)array, is_u8 ? NPY_UINT8 : wanted, NPY_ARRAY_C_CONTIGUOUS
                 | NPY_ARRAY_ALIGNED | NPY_ARRAY_NOTSWAPPED); /* new */

@@ -69,6 +69,21 @@ def test_ragged_list(m):
         m.embed([X[0], X[0, :30]])
 
 
+def test_no_images_at_all(m):
+    with pytest.raises(ValueError, match="images: expected N×H×W×3, got an empty list"):
+        m.embed([])
+    with pytest.raises(ValueError, match="images: expected one or more, got an empty batch"):
+        m.quantize(np.zeros((0, 64, 32, 3), np.uint8))
+
+
+def test_distances_of_other_floats():
+    rows = np.zeros((2, 4))
+    with pytest.raises(TypeError, match=r"query: expected float32, got float64 \(\.astype"):
+        reidc.compute_distance_matrix(rows, rows)
+    with pytest.raises(TypeError, match=r"query: expected float32, got int64$"):
+        reidc.compute_distance_matrix(rows.astype(np.int64), rows)
+
+
 def test_empty_batch_in_training(m):
     o = reidc.Adam(m, 1e-3)
     for images in (X[:0], F[:0]):
@@ -239,6 +254,7 @@ CONSTRUCTORS = [
     (dict(threads=-1), ValueError, "threads"),
     (dict(threads="all"), TypeError, "threads"),
     (dict(seed="x"), TypeError, "seed"),
+    (dict(seed=-1), ValueError, "seed: expected 0 to .*got -1"),
     (dict(seed=object()), TypeError, "seed"),
     (dict(pretrained="/no/such/file.safetensors"), FileNotFoundError, "no"),
 ]
