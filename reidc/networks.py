@@ -484,6 +484,9 @@ def load(path, *, device="cpu", threads=None, precision=None, memory=None):
 # ---- torchreid's way
 
 
+TOGETHER = 256  # pictures that FeatureExtractor holds as arrays
+
+
 class FeatureExtractor:
     """Features of pictures by a model's name and weights, as torchreid's users know it.
 
@@ -519,9 +522,9 @@ class FeatureExtractor:
                                      pretrained=model_path or None)
 
     def __call__(self, images):
-        """images: a path, an array (N×H×W×3 or H×W×3 uint8), or a list of either, of any sizes,
-        which becomes one batch: `extractor([frame[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes])`
-        are the people in a frame's boxes."""
+        """images: a path, an array (N×H×W×3 or H×W×3 uint8), or any number of either, of any sizes
+        (a list, a generator): `extractor([frame[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes])` are
+        the people in a frame's boxes. Pictures are read a few hundred at a time."""
         import os
 
         import numpy
@@ -530,17 +533,19 @@ class FeatureExtractor:
             return self.model.embed(images, normalize=False)
         if isinstance(images, (str, os.PathLike, numpy.ndarray)):
             images = [images]
-        for image in images if hasattr(images, "__iter__") else [images]:
+        images = list(images) if hasattr(images, "__iter__") else [images]
+        for image in images:
             if not isinstance(image, (str, os.PathLike, numpy.ndarray)):
                 raise _core.ArgumentTypeError("images: expected paths or arrays, got "
                                               f"{type(image).__name__}")
-        pictures = [image if isinstance(image, numpy.ndarray) else _picture(image)
-                    for image in images]
-        if not pictures:
-            return numpy.empty((0, self.model.dimension), numpy.float32)
-        batch = _core._images_to_input(pictures, self.model.height, self.model.width, nchw=True,
-                                       threads=self.model.threads)
-        return self.model.embed(batch, normalize=False)
+        features = numpy.empty((len(images), self.model.dimension), numpy.float32)
+        for first in range(0, len(images), TOGETHER):
+            pictures = [image if isinstance(image, numpy.ndarray) else _picture(image)
+                        for image in images[first:first + TOGETHER]]
+            batch = _core._images_to_input(pictures, self.model.height, self.model.width,
+                                           nchw=True, threads=self.model.threads)
+            features[first:first + TOGETHER] = self.model.embed(batch, normalize=False)
+        return features
 
 
 def _picture(path):

@@ -156,7 +156,7 @@ def test_pretrained(tmp_path):
         baseline(pretrained=str(tmp_path / "none.pth"))
 
 
-def test_feature_extractor(trained, tmp_path):
+def test_feature_extractor(trained, tmp_path, monkeypatch):
     image = pytest.importorskip("PIL.Image")
     path = tmp_path / "m.safetensors"
     trained.save(path)
@@ -171,9 +171,13 @@ def test_feature_extractor(trained, tmp_path):
         image.fromarray(pixels).save(files[-1])
     assert np.array_equal(extractor(files), expected)
     assert extractor(files[1]).shape == (1, trained.dimension)
+    assert np.array_equal(extractor(path for path in files), expected)  # a generator
     mixed = extractor([batch(1, 50)[0], x[1], files[2]])
     assert np.allclose(mixed[1:], expected[1:], rtol=1e-3, atol=1e-4)
     assert extractor([]).shape == (0, trained.dimension)
+    together = extractor(list(x))
+    monkeypatch.setattr(reidc.networks, "TOGETHER", 2)  # two pictures, then the third
+    assert np.allclose(extractor(list(x)), together, rtol=1e-4, atol=1e-5)
     frame = np.random.default_rng(3).integers(0, 256, (90, 200, 3), dtype=np.uint8)
     boxes = [(3, 5, 40, 80), (100, 0, 200, 90), (60, 7, 61, 9), (3, 5, 40, 80)]  # one batch
     people = extractor([frame[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes])
