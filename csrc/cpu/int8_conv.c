@@ -33,6 +33,8 @@ typedef struct form {
     int64_t panels, n_panels, n_blocks;
     int64_t view_bytes, block_bytes; /* copies of a block: its image; and its rows */
     bool shared;                  /* copied in a pass of its own */
+    int64_t lda, runs, quads, run_step; /* of a block's rows, as in rc_int8_product */
+    rc_int8_wide wide;
 } form;
 
 static int64_t
@@ -63,6 +65,30 @@ cut_lines(form *f, int64_t lines) /* at most so many of a block, at least one */
     f->lines = parts(s->oh, f->cuts);
     f->cuts = parts(s->oh, f->lines);
     f->m_blocks = parts(s->n, f->images) * f->cuts;
+}
+
+/* Where the bytes of a tile's windows go when they are widened. Rows that overlap share them if they
+ * stay apart by whole fours: lines of the image where the tile is a column of it, else one piece of each
+ * line. */
+static rc_int8_wide
+wide_of(const form *f)
+{
+    const int64_t most = RC_INT8_WIDE_ROWS, run = f->quads * 4, stride = f->s.stride;
+    if (f->runs > 1 && f->upright && stride < f->runs) {
+        return (rc_int8_wide){.parts = 1, .pieces = f->runs - stride, .row_pieces = stride,
+                              .bytes = run, .piece_step = f->run_step, .piece_to = 2 * run,
+                              .lda = 2 * run * stride, .run_step = 2 * run,
+                              .size = 2 * run * ((most - 1) * stride + f->runs)};
+    }
+    if (f->lda <= run && f->lda % 4 == 0) {
+        int64_t piece = run + (most - 1) * f->lda;
+        return (rc_int8_wide){.parts = f->runs, .pieces = 1, .bytes = run - f->lda,
+                              .row_bytes = f->lda, .part_step = f->run_step, .part_to = 2 * piece,
+                              .lda = 2 * f->lda, .run_step = 2 * piece, .size = 2 * piece * f->runs};
+    }
+    return (rc_int8_wide){.parts = f->runs, .row_pieces = 1, .bytes = run, .part_step = f->run_step,
+                          .piece_step = f->lda, .part_to = 2 * run * most, .piece_to = 2 * run,
+                          .lda = 2 * run, .run_step = 2 * run * most, .size = 2 * run * most * f->runs};
 }
 
 /* whole_steps: as the kernel's (tile.h). */
@@ -112,6 +138,11 @@ form_of(const rc_conv_shape *shape, bool whole_steps)
         f.block_bytes += up(f.images * f.lines * s->ow * f.steps * STEP + SLACK, 64);
     }
     f.shared = f.n_blocks > 1 && f.block_bytes && f.m_blocks * f.block_bytes <= MOST_SHARED;
+    f.lda = f.gathered ? f.steps * STEP : s->stride * (f.upright ? f.pitch : s->c);
+    f.runs = f.gathered ? 1 : s->kh;
+    f.quads = f.gathered ? f.steps * (STEP / 4) : f.run / 4;
+    f.run_step = f.pitch;
+    f.wide = wide_of(&f);
     return f;
 }
 
@@ -128,13 +159,19 @@ rc_int8_conv_packed_size(const rc_conv_shape *s)
     return f.panels * f.steps * STEP_BYTES;
 }
 
+static int64_t
+wide_bytes(const form *f) /* of a thread */
+{
+    return up(f->wide.size + SLACK, 64);
+}
+
 int64_t
 rc_int8_conv_scratch_size(const rc_conv_shape *s, int threads)
 {
     int64_t most = 0;
     for (int whole = 0; whole < 2; whole++) {
         form f = form_of(s, whole);
-        int64_t bytes = (f.shared ? f.m_blocks : threads) * f.block_bytes;
+        int64_t bytes = (f.shared ? f.m_blocks : threads) * f.block_bytes + threads * wide_bytes(&f);
         most = bytes > most ? bytes : most;
     }
     return most;
@@ -306,6 +343,8 @@ typedef struct queue { /* tiles that wait for enough of them */
     int64_t later_bytes, later_each; /* … a part with every product */
     rc_int8_tile tiles[2];
     int count;
+    const rc_int8_wide *wide;        /* or NULL */
+    uint8_t *wide_to;
 } queue;
 
 static void
@@ -360,6 +399,10 @@ ask_later(queue *q)
 static void
 flush(queue *q)
 {
+    if (q->wide && q->count) {
+        q->kernels->widen(q->wide, q->tiles->a, q->tiles->rows, q->wide_to);
+        q->tiles->a = q->wide_to;
+    }
     for (int64_t p = q->first; p < q->end && q->count; p++) {
         q->product.b = q->packed + p * q->panel_bytes;
         q->target.channel = p * PANEL;
@@ -381,13 +424,13 @@ flush(queue *q)
 
 /* Rows that lie at even distances, cut evenly into tiles. */
 static void
-multiply_rows(queue *q, const uint8_t *a, int64_t row, int64_t next, int64_t rows)
+multiply_rows(queue *q, const uint8_t *a, int64_t lda, int64_t row, int64_t next, int64_t rows)
 {
     int64_t tiles = parts(rows, q->kernels->most_rows);
     for (int64_t i = 0; i < tiles; i++) {
         int64_t first = rows * i / tiles, last = rows * (i + 1) / tiles;
         q->tiles[q->count++] =
-            (rc_int8_tile){a + first * q->product.lda, row + first * next, next,
+            (rc_int8_tile){a + first * lda, row + first * next, next,
                            (int32_t)(last - first)};
         if (q->count == q->kernels->together) {
             flush(q);
@@ -401,18 +444,18 @@ multiply_block(queue *q, const form *f, const block *b)
     const rc_conv_shape *s = &f->s;
     int64_t row = (b->image * s->oh + b->line) * s->ow;
     if (f->flat || b->rows) {
-        multiply_rows(q, f->flat ? b->view : b->rows, row, 1, b->images * b->lines * s->ow);
+        multiply_rows(q, f->flat ? b->view : b->rows, f->lda, row, 1, b->images * b->lines * s->ow);
     } else if (f->upright) {
         for (int64_t i = 0; i < b->images * s->ow; i++) {
             const uint8_t *column = b->view + i / s->ow * b->view_step
                                     + i % s->ow * s->stride * s->c;
-            multiply_rows(q, column, row + i / s->ow * s->oh * s->ow + i % s->ow, s->ow, s->oh);
+            multiply_rows(q, column, f->lda, row + i / s->ow * s->oh * s->ow + i % s->ow, s->ow, s->oh);
         }
     } else {
         for (int64_t i = 0; i < b->images * b->lines; i++) {
             const uint8_t *line = b->view + i / b->lines * b->view_step
                                   + i % b->lines * s->stride * f->pitch;
-            multiply_rows(q, line, row + i * s->ow, 1, s->ow);
+            multiply_rows(q, line, f->lda, row + i * s->ow, 1, s->ow);
         }
     }
     flush(q);
@@ -458,15 +501,14 @@ conv_task(void *context, int64_t i, int worker)
                .end = lesser(first + f->n_panels, f->panels),
                .panel_bytes = f->steps * STEP_BYTES};
     q.target = (rc_int8_target){.e = job->e, .y = job->y, .pitch = f->s.k};
-    q.product = (rc_int8_product){.lda = f->s.stride * f->s.c, .runs = f->s.kh,
-                                  .quads = f->run / 4, .run_step = f->pitch, .sums = sums};
-    if (f->upright) {
-        q.product.lda = f->s.stride * f->pitch;
-    }
-    if (f->gathered) {
-        q.product.lda = f->steps * STEP;
-        q.product.runs = 1;
-        q.product.quads = f->steps * (STEP / 4);
+    q.product = (rc_int8_product){.lda = f->lda, .runs = f->runs, .quads = f->quads,
+                                  .run_step = f->run_step, .sums = sums};
+    if (job->kernels->widen) {
+        q.wide = &f->wide;
+        q.wide_to = job->scratch + (f->shared ? f->m_blocks : job->threads) * f->block_bytes
+                    + worker * wide_bytes(f);
+        q.product.lda = f->wide.lda;
+        q.product.run_step = f->wide.run_step;
     }
     plan_ahead(&q, job, &b, i + job->threads);
     multiply_block(&q, f, &b);

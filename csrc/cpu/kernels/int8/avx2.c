@@ -1,69 +1,134 @@
 /* Products of bytes without dot-product instructions: vpmaddubsw would saturate, so bytes are
- * widened to 16 bits and vpmaddwd adds pairs, which cannot overflow. 3 rows x 16 channels, two
- * partial sums each. */
+ * widened to 16 bits and vpmaddwd adds pairs, which cannot overflow. 6 rows x 16 channels in
+ * registers. Of four bytes the first and third are one pair, the second and fourth the other: so
+ * weights are widened by shifts, and a pair of a row is 32 bits to be broadcast. Rows are widened once
+ * for all panels. */
 #include <immintrin.h>
 
 #include "finish.h"
 
 #define UNROLL _Pragma("GCC unroll 16")
 
-enum { ROWS = 3 };
+enum { ROWS = RC_INT8_WIDE_ROWS };
 
-static inline __attribute__((always_inline)) void
-multiply_rows(const int rows, const rc_int8_product *p, const rc_int8_tile *tile, int half)
+/* Bytes as 16 bits, of each four the first, third, second, fourth. */
+static void
+widen(const rc_int8_wide *w, const uint8_t *a, int rows, uint8_t *to)
 {
-    __m256i sums[ROWS][4]; /* four channels each */
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int q = 0; q < 4; q++) {
-            sums[r][q] = _mm256_setzero_si256();
-        }
-    }
-    const int8_t *b = p->b + half * (STEP_BYTES / 2);
-    for (int64_t i = 0, k = 0; i < p->runs; i++) {
-        const uint8_t *a = tile->a + i * p->run_step;
-        for (int64_t last = k + p->quads; k < last; k++, a += 4) {
-            __m256i bytes[ROWS];
-            UNROLL for (int r = 0; r < rows; r++) {
-                __m128i four = _mm_cvtepu8_epi16(_mm_loadu_si32(a + r * p->lda));
-                bytes[r] = _mm256_broadcastq_epi64(four);
+    const __m256i order = _mm256_setr_epi8(
+        0, -1, 2, -1, 1, -1, 3, -1, 4, -1, 6, -1, 5, -1, 7, -1,
+        8, -1, 10, -1, 9, -1, 11, -1, 12, -1, 14, -1, 13, -1, 15, -1);
+    int64_t pieces = w->pieces + rows * w->row_pieces, length = w->bytes + rows * w->row_bytes;
+    for (int64_t i = 0; i < w->parts; i++) {
+        for (int64_t j = 0; j < pieces; j++) {
+            const uint8_t *from = a + i * w->part_step + j * w->piece_step;
+            uint8_t *line = to + i * w->part_to + j * w->piece_to;
+            int64_t k = 0;
+            for (; k + 16 <= length; k += 16) {
+                __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)(from + k));
+                __m256i both = _mm256_broadcastsi128_si256(bytes);
+                _mm256_storeu_si256((__m256i *)(void *)(line + 2 * k),
+                                    _mm256_shuffle_epi8(both, order));
             }
-            UNROLL for (int q = 0; q < 4; q++) {
-                __m128i narrow = _mm_loadu_si128((const __m128i *)(const void *)(b + 16 * q));
-                __m256i weights = _mm256_cvtepi8_epi16(narrow);
-                UNROLL for (int r = 0; r < rows; r++) {
-                    sums[r][q] = _mm256_add_epi32(sums[r][q],
-                                                  _mm256_madd_epi16(bytes[r], weights));
-                }
+            for (; k < length; k += 4) {
+                __m128i four = _mm_loadu_si32(from + k);
+                _mm_storel_epi64((__m128i *)(void *)(line + 2 * k),
+                                 _mm_shuffle_epi8(four, _mm256_castsi256_si128(order)));
             }
-            b += k % (STEP / 4) == STEP / 4 - 1 ? 64 + STEP_BYTES / 2 : 64;
-        }
-    }
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int q = 0; q < 4; q += 2) {
-            __m256i pairs = _mm256_hadd_epi32(sums[r][q], sums[r][q + 1]);
-            _mm256_storeu_si256((__m256i *)(p->sums + r * PANEL + half * 16 + q * 4),
-                                _mm256_permute4x64_epi64(pairs, 0xd8));
         }
     }
 }
+
+static inline __m256i
+pair(const uint8_t *a)
+{
+    int32_t two;
+    __builtin_memcpy(&two, a, sizeof two);
+    return _mm256_set1_epi32(two);
+}
+
+static inline __attribute__((always_inline)) void
+add_pairs(const int rows, __m256i sums[ROWS][2], const uint8_t *a, const uint8_t *a3, int64_t lda,
+          __m256i left, __m256i right)
+{
+    UNROLL for (int r = 0; r < rows; r++) {
+        __m256i two = pair((r < 3 ? a : a3) + r % 3 * lda);
+        sums[r][0] = _mm256_add_epi32(sums[r][0], _mm256_madd_epi16(two, left));
+        sums[r][1] = _mm256_add_epi32(sums[r][1], _mm256_madd_epi16(two, right));
+        __asm__("" : "+x"(sums[r][0]), "+x"(sums[r][1])); /* or gcc adds both pairs of a four first */
+    }
+}
+
+static inline __m256i
+vector(const void *from)
+{
+    return _mm256_loadu_si256(from);
+}
+
+/* b: the first weights of a half of the panel. */
+static inline __attribute__((always_inline)) void
+sum_rows(const int rows, const rc_int8_product *p, const rc_int8_tile *tile, const int8_t *b,
+         __m256i sums[ROWS][2])
+{
+    UNROLL for (int r = 0; r < rows; r++) {
+        sums[r][0] = sums[r][1] = _mm256_setzero_si256();
+    }
+    const int64_t lda = p->lda;
+    int64_t room = STEP / 4; /* quads of this half's block to come */
+    for (int64_t i = 0; i < p->runs; i++) {
+        const uint8_t *a = tile->a + i * p->run_step;
+        const uint8_t *a3 = a + (rows > 3 ? 3 * lda : 0);
+        for (int64_t left = p->quads; left > 0;) {
+            int64_t here = left < room ? left : room;
+            left -= here;
+            room -= here;
+            for (; here > 0; here--) {
+                add_pairs(rows, sums, a, a3, lda,
+                          _mm256_srai_epi16(_mm256_slli_epi16(vector(b), 8), 8),
+                          _mm256_srai_epi16(_mm256_slli_epi16(vector(b + 32), 8), 8));
+                __asm__("" : "+r"(b)); /* or the weights would wait in two more registers */
+                add_pairs(rows, sums, a + 4, a3 + 4, lda, _mm256_srai_epi16(vector(b), 8),
+                          _mm256_srai_epi16(vector(b + 32), 8));
+                a += 8;
+                a3 += 8;
+                b += 64;
+            }
+            if (!room) {
+                room = STEP / 4;
+                b += STEP_BYTES / 2;
+            }
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void
+multiply_rows(const int rows, const rc_int8_product *p, const rc_int8_tile *tile)
+{
+    for (int half = 0; half < 2; half++) {
+        __m256i sums[ROWS][2];
+        sum_rows(rows, p, tile, p->b + half * (STEP_BYTES / 2), sums);
+        UNROLL for (int r = 0; r < rows; r++) {
+            int32_t *to = p->sums + r * PANEL + half * 16;
+            _mm256_storeu_si256((__m256i *)(void *)to, sums[r][0]);
+            _mm256_storeu_si256((__m256i *)(void *)(to + 8), sums[r][1]);
+        }
+    }
+}
+
+#define ALL(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#define ROWS_CASE(n)                 \
+    case n:                          \
+        multiply_rows(n, p, tiles);  \
+        break;
 
 static void
 multiply(rc_int8_product *p, const rc_int8_tile *tiles, int count)
 {
     (void)count;
-    for (int half = 0; half < 2; half++) {
-        switch (tiles->rows) {
-        case 1:
-            multiply_rows(1, p, tiles, half);
-            break;
-        case 2:
-            multiply_rows(2, p, tiles, half);
-            break;
-        default:
-            multiply_rows(3, p, tiles, half);
-        }
-    }
+    switch (tiles->rows) { ALL(ROWS_CASE) }
 }
+
+/* ---- what becomes of the sums: as finish.h says, operation by operation ------------------- */
 
 static inline __attribute__((always_inline)) void
 finish_8(const rc_int8_epilogue *e, const int32_t *sums, __m256 scale, __m256 bias, int64_t at,
@@ -110,7 +175,87 @@ rc_int8_finish__avx2(const rc_int8_target *to, const rc_int8_tile *tile, const i
     }
 }
 
+/* ---- both at once ------------------------------------------------------------------------- */
+
+typedef struct eight { /* channels */
+    __m256 scale, bias;
+} eight;
+
+static inline __attribute__((always_inline)) __m256i
+finish_sums(const bool residual, const rc_int8_epilogue *e, __m256i sums, const eight *of, int64_t at)
+{
+    __m256 t = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), of->scale, of->bias);
+    if (residual) {
+        __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)(e->residual + at));
+        __m256 r = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+        t = _mm256_fmadd_ps(r, _mm256_set1_ps(e->residual_scale), t);
+    }
+    return _mm256_cvtps_epi32(_mm256_min_ps(t, _mm256_set1_ps(255)));
+}
+
+/* Bytes of half a panel. Signed saturation makes 0 of what is negative. */
+static inline __attribute__((always_inline)) void
+complete_rows(const int rows, const bool residual, const rc_int8_product *p, const rc_int8_tile *tile,
+              const rc_int8_target *to, int half)
+{
+    __m256i sums[ROWS + 1][2];
+    sum_rows(rows, p, tile, p->b + half * (STEP_BYTES / 2), sums);
+    const rc_int8_epilogue *e = to->e;
+    const float *scale = e->scale + to->channel + half * 16;
+    const float *bias = e->bias + to->channel + half * 16;
+    const eight of[2] = {{_mm256_loadu_ps(scale), _mm256_loadu_ps(bias)},
+                         {_mm256_loadu_ps(scale + 8), _mm256_loadu_ps(bias + 8)}};
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    int64_t pitch = tile->next * to->pitch, at = tile->row * to->pitch + to->channel + half * 16;
+    uint8_t *y = to->y;
+    UNROLL for (int r = 0; r < rows; r += 2, at += 2 * pitch) {
+        const int second = r + 1 < rows ? r + 1 : r;
+        int64_t at2 = second == r ? at : at + pitch;
+        __m256i words = _mm256_packs_epi32(finish_sums(residual, e, sums[r][0], &of[0], at),
+                                           finish_sums(residual, e, sums[r][1], &of[1], at + 8));
+        __m256i words2 = words;
+        if (second != r) {
+            words2 = _mm256_packs_epi32(finish_sums(residual, e, sums[second][0], &of[0], at2),
+                                        finish_sums(residual, e, sums[second][1], &of[1], at2 + 8));
+        }
+        __m256i both = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words, words2), order);
+        _mm_storeu_si128((__m128i *)(void *)(y + at), _mm256_castsi256_si128(both));
+        if (second != r) {
+            _mm_storeu_si128((__m128i *)(void *)(y + at2), _mm256_extracti128_si256(both, 1));
+        }
+    }
+}
+
+#define PLAIN_CASE(n)                                \
+    case n:                                          \
+        complete_rows(n, false, p, tile, to, half);  \
+        break;
+#define RESIDUAL_CASE(n)                             \
+    case n:                                          \
+        complete_rows(n, true, p, tile, to, half);   \
+        break;
+
+/* Whole panels of bytes whose floor is 0, the common case. */
+static bool
+complete(const rc_int8_product *p, const rc_int8_tile *tile, const rc_int8_target *to)
+{
+    const rc_int8_epilogue *e = to->e;
+    if (e->to_float || e->act == RC_ACT_LEAKY_RELU || (e->act == RC_ACT_RELU && e->zero > 0)
+        || to->columns < PANEL) {
+        return false;
+    }
+    for (int half = 0; half < 2; half++) {
+        if (e->residual) {
+            switch (tile->rows) { ALL(RESIDUAL_CASE) }
+        } else {
+            switch (tile->rows) { ALL(PLAIN_CASE) }
+        }
+    }
+    return true;
+}
+
 const rc_int8_kernels rc_int8_conv__avx2 = {
     .name = "rc_int8_conv__avx2",
-    .most_rows = ROWS, .together = 1, .multiply = multiply, .finish = rc_int8_finish__avx2,
+    .most_rows = ROWS, .together = 1, .widen = widen, .multiply = multiply, .complete = complete,
+    .finish = rc_int8_finish__avx2,
 };

@@ -18,6 +18,8 @@
 #define STEP 64                     /* bytes of a row in a block of weights */
 #define STEP_BYTES (PANEL * STEP)   /* of a panel for them */
 
+#define RC_INT8_WIDE_ROWS 6         /* most_rows of a kernel with `widen` */
+
 typedef struct rc_int8_tile {
     const uint8_t *a;
     int64_t row;   /* of the output: of the tile's first … */
@@ -33,6 +35,16 @@ typedef struct rc_int8_product {
     int32_t set[2];            /* multiply's own note between calls; 0 at first */
 } rc_int8_product;
 
+/* How a tile's rows are copied as 16-bit integers, each byte of its windows once: `parts` times
+ * pieces + rows * row_pieces runs of bytes + rows * row_bytes, in fours. */
+typedef struct rc_int8_wide {
+    int64_t parts, pieces, row_pieces, bytes, row_bytes;
+    int64_t part_step, piece_step; /* of what is read … */
+    int64_t part_to, piece_to;     /* … and of the copy, in bytes of it */
+    int64_t lda, run_step;         /* of the copy */
+    int64_t size;                  /* bytes for RC_INT8_WIDE_ROWS rows; 0: rows are not copied */
+} rc_int8_wide;
+
 typedef struct rc_int8_target {
     const rc_int8_epilogue *e; /* of channel 0 */
     void *y;
@@ -47,6 +59,8 @@ typedef struct rc_int8_kernels {
     int together;              /* tiles that multiply takes at once */
     bool whole_steps;          /* it takes runs of whole steps alone */
     void (*end)(void);         /* after the last product of a thread's piece of work; or NULL */
+    /* Copies the rows at `a`; multiply and complete then find the tile there. NULL: they read bytes */
+    void (*widen)(const rc_int8_wide *w, const uint8_t *a, int rows, uint8_t *to);
     void (*multiply)(rc_int8_product *p, const rc_int8_tile *tiles, int count);
     /* both of one tile without sums in memory; false: not done, it is not made for that. Or NULL */
     bool (*complete)(const rc_int8_product *p, const rc_int8_tile *tile, const rc_int8_target *to);
