@@ -73,7 +73,8 @@ def groups():
         yield ("bf16_amx", ["csrc/cpu/kernels/bf16/amx.c"], BF16["avx512_bf16"]
                + ["-mamx-tile", "-mamx-bf16", "-DRC_ISA=amx"])
     for isa, flags in INT8.items() if X86 else [("generic", [])]:
-        yield f"int8_{isa}", [f"csrc/cpu/kernels/int8/{isa}.c"], flags
+        more = ["csrc/cpu/kernels/int8/avx2_winograd.c"] if isa == "avx2" else []
+        yield f"int8_{isa}", [f"csrc/cpu/kernels/int8/{isa}.c", *more], flags
     for isa, flags in {"generic": [], "avx2": AVX2, "avx512": AVX512}.items():
         if X86 or isa == "generic":
             yield f"bytes_{isa}", ["csrc/cpu/kernels/int8/bytes.c"], [*flags, f"-DRC_ISA={isa}"]

@@ -30,18 +30,26 @@ typedef struct rc_int8_epilogue {
 
 /* NULL if the shape can run, else the reason in a few words. */
 const char *rc_int8_conv_refuse(const rc_conv_shape *s);
-/* Bytes; the packed form does not depend on the instruction set. scratch: for `threads` threads. */
-int64_t rc_int8_conv_packed_size(const rc_conv_shape *s);
-int64_t rc_int8_conv_scratch_size(const rc_conv_shape *s, int threads);
+/* What a run reads and writes, and where. */
+typedef struct rc_int8_conv_args {
+    const uint8_t *x;
+    uint8_t zero;          /* x's, which stands for the padding */
+    const int8_t *packed;
+    const rc_int8_epilogue *e;
+    void *y;
+    void *scratch;
+    int threads;
+} rc_int8_conv_args;
+
+/* isa: the instruction set to use, rc_isa_get() but in tests, and the same in all calls: the packed form
+ * depends on it. Sizes are in bytes; scratch is for `threads` threads. */
+int64_t rc_int8_conv_packed_size(rc_isa isa, const rc_conv_shape *s);
+int64_t rc_int8_conv_scratch_size(rc_isa isa, const rc_conv_shape *s, int threads);
 /* w: as users see it; its bytes are the integers nearest to w * factor[k], at most 127 in size, and
  * their sums go to sums[k]. */
-void rc_int8_conv_pack(const rc_conv_shape *s, const float *w, const float *factor, int8_t *packed,
-                       int32_t *sums, int threads);
-/* zero: x's, which stands for the padding. isa: the instruction set to use, rc_isa_get() but in
- * tests. */
-void rc_int8_conv_run(rc_isa isa, const rc_conv_shape *s, const uint8_t *x, uint8_t zero,
-                      const int8_t *packed, const rc_int8_epilogue *e, void *y, void *scratch,
-                      int threads);
-const char *rc_int8_conv_name(rc_isa isa); /* as rc_int8_conv__amx */
+void rc_int8_conv_pack(rc_isa isa, const rc_conv_shape *s, const float *w, const float *factor,
+                       int8_t *packed, int32_t *sums, int threads);
+void rc_int8_conv_run(rc_isa isa, const rc_conv_shape *s, const rc_int8_conv_args *args);
+const char *rc_int8_conv_name(rc_isa isa, const rc_conv_shape *s); /* as rc_int8_conv__amx */
 
 #endif

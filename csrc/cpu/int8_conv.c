@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-#include "cpu/kernels/int8/tile.h"
+#include "cpu/int8_winograd.h"
 
 #define MOST_ROWS 1024            /* of a block */
 #define MOST_BYTES (384 << 10)    /* of a block's rows: a part of the second level cache */
@@ -146,6 +146,35 @@ form_of(const rc_conv_shape *shape, bool whole_steps)
     return f;
 }
 
+static const rc_int8_kernels *
+kernels_for(rc_isa isa)
+{
+#if defined(__x86_64__)
+    switch (isa) {
+    case RC_ISA_AMX:
+        return &rc_int8_conv__amx;
+    case RC_ISA_AVX512_BF16:
+    case RC_ISA_AVX512_VNNI:
+        return &rc_int8_conv__avx512_vnni;
+    case RC_ISA_AVX2_VNNI:
+        return &rc_int8_conv__avx2_vnni;
+    case RC_ISA_AVX512:
+    case RC_ISA_AVX2:
+        return &rc_int8_conv__avx2;
+    default:
+        break;
+    }
+#endif
+    (void)isa;
+    return &rc_int8_conv__generic;
+}
+
+static bool
+by_winograd(rc_isa isa, const rc_conv_shape *s)
+{
+    return kernels_for(isa)->winograd && rc_int8_winograd_takes(s);
+}
+
 const char *
 rc_int8_conv_refuse(const rc_conv_shape *s)
 {
@@ -153,8 +182,11 @@ rc_int8_conv_refuse(const rc_conv_shape *s)
 }
 
 int64_t
-rc_int8_conv_packed_size(const rc_conv_shape *s)
+rc_int8_conv_packed_size(rc_isa isa, const rc_conv_shape *s)
 {
+    if (by_winograd(isa, s)) {
+        return rc_int8_winograd_packed_size(s);
+    }
     form f = form_of(s, false);
     return f.panels * f.steps * STEP_BYTES;
 }
@@ -166,15 +198,15 @@ wide_bytes(const form *f) /* of a thread */
 }
 
 int64_t
-rc_int8_conv_scratch_size(const rc_conv_shape *s, int threads)
+rc_int8_conv_scratch_size(rc_isa isa, const rc_conv_shape *s, int threads)
 {
-    int64_t most = 0;
-    for (int whole = 0; whole < 2; whole++) {
-        form f = form_of(s, whole);
-        int64_t bytes = (f.shared ? f.m_blocks : threads) * f.block_bytes + threads * wide_bytes(&f);
-        most = bytes > most ? bytes : most;
+    if (by_winograd(isa, s)) {
+        return rc_int8_winograd_scratch_size(s, threads);
     }
-    return most;
+    const rc_int8_kernels *kernels = kernels_for(isa);
+    form f = form_of(s, kernels->whole_steps);
+    return (f.shared ? f.m_blocks : threads) * f.block_bytes
+           + (kernels->widen ? threads * wide_bytes(&f) : 0);
 }
 
 /* ---- packing ---------------------------------------------------------------------------- */
@@ -202,8 +234,7 @@ pack_panel(void *context, int64_t panel, int worker)
         int32_t sum = 0;
         for (int64_t t = 0; t < s->c * taps; t++) { /* tap by tap, all channels of one */
             int64_t tap = t / s->c, channel = t % s->c;
-            float near = __builtin_rintf(from[channel * taps + tap] * job->factor[k]);
-            int8_t byte = (int8_t)(near < -127 ? -127 : near < 127 ? near : 127);
+            int8_t byte = rc_int8_weight(from[channel * taps + tap], job->factor[k]);
             int64_t i = tap / s->kw * f->run + tap % s->kw * s->c + channel; /* of the row */
             to[i / STEP * STEP_BYTES + j / 16 * (STEP_BYTES / 2) + i % STEP / 4 * 64 + j % 16 * 4
                + i % 4] = byte;
@@ -214,9 +245,13 @@ pack_panel(void *context, int64_t panel, int worker)
 }
 
 void
-rc_int8_conv_pack(const rc_conv_shape *s, const float *w, const float *factor, int8_t *packed,
-                  int32_t *sums, int threads)
+rc_int8_conv_pack(rc_isa isa, const rc_conv_shape *s, const float *w, const float *factor,
+                  int8_t *packed, int32_t *sums, int threads)
 {
+    if (by_winograd(isa, s)) {
+        rc_int8_winograd_pack(s, w, factor, packed, sums, threads);
+        return;
+    }
     form f = form_of(s, false);
     pack_job job = {&f, w, factor, packed, sums};
     rc_parallel(f.panels, threads, pack_panel, &job);
@@ -526,45 +561,25 @@ share_task(void *context, int64_t m, int worker)
     block_copy(job, &b, job->scratch + m * job->f->block_bytes, false);
 }
 
-static const rc_int8_kernels *
-kernels_for(rc_isa isa)
-{
-#if defined(__x86_64__)
-    switch (isa) {
-    case RC_ISA_AMX:
-        return &rc_int8_conv__amx;
-    case RC_ISA_AVX512_BF16:
-    case RC_ISA_AVX512_VNNI:
-        return &rc_int8_conv__avx512_vnni;
-    case RC_ISA_AVX2_VNNI:
-        return &rc_int8_conv__avx2_vnni;
-    case RC_ISA_AVX512:
-    case RC_ISA_AVX2:
-        return &rc_int8_conv__avx2;
-    default:
-        break;
-    }
-#endif
-    (void)isa;
-    return &rc_int8_conv__generic;
-}
-
 const char *
-rc_int8_conv_name(rc_isa isa)
+rc_int8_conv_name(rc_isa isa, const rc_conv_shape *s)
 {
-    return kernels_for(isa)->name;
+    return by_winograd(isa, s) ? kernels_for(isa)->winograd_name : kernels_for(isa)->name;
 }
 
 void
-rc_int8_conv_run(rc_isa isa, const rc_conv_shape *s, const uint8_t *x, uint8_t zero,
-                 const int8_t *packed, const rc_int8_epilogue *e, void *y, void *scratch,
-                 int threads)
+rc_int8_conv_run(rc_isa isa, const rc_conv_shape *s, const rc_int8_conv_args *args)
 {
     const rc_int8_kernels *kernels = kernels_for(isa);
-    form f = form_of(s, kernels->whole_steps);
-    conv_job job = {&f, kernels, x, zero, packed, e, y, scratch, threads};
-    if (f.shared) {
-        rc_parallel(f.m_blocks, threads, share_task, &job);
+    if (by_winograd(isa, s)) {
+        rc_int8_winograd_run(kernels, s, args);
+        return;
     }
-    rc_parallel(f.m_blocks * f.n_blocks, threads, conv_task, &job);
+    form f = form_of(s, kernels->whole_steps);
+    conv_job job = {&f, kernels, args->x, args->zero, args->packed, args->e, args->y, args->scratch,
+                    args->threads};
+    if (f.shared) {
+        rc_parallel(f.m_blocks, args->threads, share_task, &job);
+    }
+    rc_parallel(f.m_blocks * f.n_blocks, args->threads, conv_task, &job);
 }

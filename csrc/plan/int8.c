@@ -67,8 +67,16 @@ rc_int8_conv_call(const rc_call *call)
         .to_float = s->to_float,
         .zero = (float)s->y.zero,
     };
-    rc_int8_conv_run(rc_isa_get(), &s->shape, call->x[0], (uint8_t)s->x.zero, call->x[1], &e,
-                     call->y, call->tmp, call->threads);
+    rc_int8_conv_args args = {
+        .x = call->x[0],
+        .zero = (uint8_t)s->x.zero,
+        .packed = call->x[1],
+        .e = &e,
+        .y = call->y,
+        .scratch = call->tmp,
+        .threads = call->threads,
+    };
+    rc_int8_conv_run(rc_isa_get(), &s->shape, &args);
 }
 
 rc_conv_step
@@ -90,7 +98,7 @@ rc_int8_conv(const rc_model *m, const rc_plan *p, const rc_unit *u, bool to_floa
     if (!to_float) {
         conv.y = m->bytes[node->out];
     }
-    int64_t floats = (rc_int8_conv_packed_size(&conv.shape) + 3) / 4;
+    int64_t floats = (rc_int8_conv_packed_size(rc_isa_get(), &conv.shape) + 3) / 4;
     conv.packed = (floats + 15) / 16 * 16;
     return conv;
 }
@@ -100,14 +108,14 @@ rc_int8_conv_step(rc_model *m, rc_plan *p, rc_step *step, rc_error *err)
 {
     const rc_unit *u = &p->units[step->unit];
     step->run = rc_int8_conv_call;
-    step->kernel = rc_int8_conv_name(rc_isa_get());
     step->conv = rc_int8_conv(m, p, u, p->forward[step->unit].y == RC_REAL);
+    step->kernel = rc_int8_conv_name(rc_isa_get(), &step->conv.shape);
     int32_t packed = rc_packed_for(m, u, &step->conv);
     if (packed < 0) {
         return rc_fail(err, RC_MEMORY, "out of memory for packed weights");
     }
     step->x[1] = (rc_ref){RC_REF_PACKED, packed};
-    int64_t scratch = rc_int8_conv_scratch_size(&step->conv.shape, m->info.threads);
+    int64_t scratch = rc_int8_conv_scratch_size(rc_isa_get(), &step->conv.shape, m->info.threads);
     RC_TRY(rc_plan_scratch(p, step, scratch, err));
     return rc_plan_add_step(p, step, err);
 }
@@ -149,7 +157,8 @@ rc_int8_packed_make(const rc_model *m, const rc_packed *packed, const rc_fold *f
         scale[i] = (float)(s->x.step * (most * fabs(norm) / 127) / unit);
         bias[i] = (float)((shift - (double)s->residual.step * s->residual.zero) / unit);
     }
-    rc_int8_conv_pack(&s->shape, w, factor, (int8_t *)(void *)packed->data, sums, m->info.threads);
+    rc_int8_conv_pack(rc_isa_get(), &s->shape, w, factor, (int8_t *)(void *)packed->data, sums,
+                      m->info.threads);
     for (int64_t i = 0; i < k; i++) {
         bias[i] = (float)(bias[i] + zero - (double)scale[i] * s->x.zero * sums[i]);
     }

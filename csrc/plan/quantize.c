@@ -302,7 +302,7 @@ measure(survey *s, const rc_step *step, rc_error *err)
                         .conv = again.conv};
     memcpy(packed.norm, u->norm, sizeof packed.norm);
     packed.data = rc_alloc(rc_packed_floats(&packed), sizeof(float));
-    int64_t scratch = rc_int8_conv_scratch_size(&again.conv.shape, m->info.threads);
+    int64_t scratch = rc_int8_conv_scratch_size(rc_isa_get(), &again.conv.shape, m->info.threads);
     int64_t count = rc_shape_count(&step->call.ys);
     float *y = rc_alloc(count, sizeof *y);
     uint8_t *tmp = rc_alloc(scratch + 1, 1);

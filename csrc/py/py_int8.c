@@ -88,8 +88,8 @@ int8_conv(PyObject *self, PyObject *args, PyObject *keywords)
         return NULL;
     }
     enum { ZONE = 64 }; /* bytes behind what the kernels may use, looked at afterwards */
-    int64_t packed_size = rc_int8_conv_packed_size(&s);
-    int64_t scratch_size = rc_int8_conv_scratch_size(&s, threads);
+    int64_t packed_size = rc_int8_conv_packed_size(isa, &s);
+    int64_t scratch_size = rc_int8_conv_scratch_size(isa, &s, threads);
     int8_t *packed = rc_alloc(packed_size + ZONE, 1);
     int32_t *sums = rc_alloc(s.k, sizeof *sums);
     uint8_t *scratch = rc_alloc(scratch_size + ZONE, 1);
@@ -102,11 +102,12 @@ int8_conv(PyObject *self, PyObject *args, PyObject *keywords)
     memset(packed + packed_size, 0x5a, ZONE);
     memset(scratch + scratch_size, 0x5a, ZONE);
     double best = 1e30;
+    rc_int8_conv_args run = {px, (uint8_t)zero, packed, &e, y, scratch, threads};
     Py_BEGIN_ALLOW_THREADS
-    rc_int8_conv_pack(&s, pw, pf, packed, sums, threads);
+    rc_int8_conv_pack(isa, &s, pw, pf, packed, sums, threads);
     for (int i = 0; i < repeat; i++) {
         double start = rc_py_clock(threads);
-        rc_int8_conv_run(isa, &s, px, (uint8_t)zero, packed, &e, y, scratch, threads);
+        rc_int8_conv_run(isa, &s, &run);
         double seconds = rc_py_clock(threads) - start;
         best = seconds < best ? seconds : best;
     }
@@ -120,7 +121,7 @@ int8_conv(PyObject *self, PyObject *args, PyObject *keywords)
     rc_free(scratch);
     if (!intact) {
         PyErr_Format(PyExc_RuntimeError, "%s wrote past its scratch or packed weights",
-                     rc_int8_conv_name(isa));
+                     rc_int8_conv_name(isa, &s));
         return NULL;
     }
     return PyFloat_FromDouble(best);

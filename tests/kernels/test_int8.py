@@ -20,6 +20,18 @@ NETWORKS = [  # layers of the networks, some lines of them: n,h,w,c,k,kh,kw,stri
     (1, 9, 7, 5, 33, 5, 5, 2, 2, 1),
     (1, 16, 8, 1024, 512, 1, 1, 1, 0, 1),
 ]
+FILTERED = [  # 3x3, which some levels run by minimal filtering: odd maps, odd channels, many blocks
+    (2, 20, 9, 48, 40, 3, 3, 1, 1, 1), (3, 11, 7, 32, 33, 3, 3, 1, 0, 1),
+    (1, 24, 17, 64, 47, 3, 3, 1, 2, 1), (7, 8, 5, 80, 95, 3, 3, 1, 1, 1),
+    (1, 6, 6, 1792, 32, 3, 3, 1, 1, 1), (19, 8, 6, 32, 48, 3, 3, 1, 1, 1),
+    (2, 5, 7, 512, 160, 3, 3, 1, 1, 1), (1, 6, 6, 1792, 33, 3, 3, 1, 0, 1),
+    (1, 6, 6, 1808, 32, 3, 3, 1, 1, 1),
+]
+WIDENED = [  # how rows of a tile share the bytes of their windows: strides, lines, none
+    (2, 9, 33, 12, 40, 3, 3, 2, 1, 1), (1, 24, 6, 64, 32, 3, 3, 2, 1, 1),
+    (1, 24, 6, 64, 32, 3, 3, 3, 1, 1), (1, 21, 8, 16, 32, 5, 3, 2, 1, 1),
+    (1, 13, 30, 20, 32, 1, 3, 4, 1, 1), (1, 5, 13, 36, 70, 1, 1, 2, 0, 1),
+]
 OPTIONS = [
     {"act": 1}, {"act": 0, "out_zero": 128.0, "zero": 128}, {"act": 1, "residual": True},
     {"act": 2, "slope": 0.1, "out_zero": 128.0, "residual": True, "zero": 7},
@@ -27,6 +39,7 @@ OPTIONS = [
     {"act": 1, "out_zero": 30.0, "residual": True}, {"act": 1, "float": True},
     {"act": 1, "huge": True},
 ]
+NETWORKS += FILTERED + WIDENED
 SHAPES = NETWORKS + [s for s in cases.ALL if s[-1] == 1]
 
 
@@ -117,6 +130,21 @@ def test_every_level_gives_the_integers(options):
                     slope=slope, out_zero=options.get("out_zero", 0.0), threads=threads)
                 assert intact(), (level, shape)
                 assert (out == want).all(), (level, shape, threads)
+
+
+@pytest.mark.parametrize("channels", [64, 1792])
+@pytest.mark.parametrize("weight", [-127, 127])
+def test_the_largest_sums(channels, weight):
+    """All bytes 255, all weights as large as they can be: transformed sums pass 32 bits on the way."""
+    shape = (1, 6, 6, channels, 32, 3, 3, 1, 1, 1)
+    x, one = np.full((1, 6, 6, channels), 255, np.uint8), np.ones(32, np.float32)
+    weights = np.full((32, channels, 3, 3), weight, np.float32)
+    taps = np.outer([2, 3, 3, 3, 3, 2], [2, 3, 3, 3, 3, 2])[None, :, :, None]
+    want = (taps * 255 * weight * channels).astype(np.float32)
+    for level in LEVELS:
+        out = np.zeros((1, 6, 6, 32), np.float32)
+        _core._int8_conv(level, shape, x, 0, weights, one, one, 0 * one, out)
+        assert (out == want).all(), level
 
 
 def test_levels_and_refusals():

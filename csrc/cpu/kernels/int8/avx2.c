@@ -3,13 +3,8 @@
  * registers. Of four bytes the first and third are one pair, the second and fourth the other: so
  * weights are widened by shifts, and a pair of a row is 32 bits to be broadcast. Rows are widened once
  * for all panels. */
-#include <immintrin.h>
-
+#include "avx2.h"
 #include "finish.h"
-
-#define UNROLL _Pragma("GCC unroll 16")
-
-enum { ROWS = RC_INT8_WIDE_ROWS };
 
 /* Bytes as 16 bits, of each four the first, third, second, fourth. */
 static void
@@ -39,40 +34,12 @@ widen(const rc_int8_wide *w, const uint8_t *a, int rows, uint8_t *to)
     }
 }
 
-static inline __m256i
-pair(const uint8_t *a)
-{
-    int32_t two;
-    __builtin_memcpy(&two, a, sizeof two);
-    return _mm256_set1_epi32(two);
-}
-
-static inline __attribute__((always_inline)) void
-add_pairs(const int rows, __m256i sums[ROWS][2], const uint8_t *a, const uint8_t *a3, int64_t lda,
-          __m256i left, __m256i right)
-{
-    UNROLL for (int r = 0; r < rows; r++) {
-        __m256i two = pair((r < 3 ? a : a3) + r % 3 * lda);
-        sums[r][0] = _mm256_add_epi32(sums[r][0], _mm256_madd_epi16(two, left));
-        sums[r][1] = _mm256_add_epi32(sums[r][1], _mm256_madd_epi16(two, right));
-        __asm__("" : "+x"(sums[r][0]), "+x"(sums[r][1])); /* or gcc adds both pairs of a four first */
-    }
-}
-
-static inline __m256i
-vector(const void *from)
-{
-    return _mm256_loadu_si256(from);
-}
-
 /* b: the first weights of a half of the panel. */
 static inline __attribute__((always_inline)) void
 sum_rows(const int rows, const rc_int8_product *p, const rc_int8_tile *tile, const int8_t *b,
          __m256i sums[ROWS][2])
 {
-    UNROLL for (int r = 0; r < rows; r++) {
-        sums[r][0] = sums[r][1] = _mm256_setzero_si256();
-    }
+    clear_sums(rows, sums);
     const int64_t lda = p->lda;
     int64_t room = STEP / 4; /* quads of this half's block to come */
     for (int64_t i = 0; i < p->runs; i++) {
@@ -107,15 +74,10 @@ multiply_rows(const int rows, const rc_int8_product *p, const rc_int8_tile *tile
     for (int half = 0; half < 2; half++) {
         __m256i sums[ROWS][2];
         sum_rows(rows, p, tile, p->b + half * (STEP_BYTES / 2), sums);
-        UNROLL for (int r = 0; r < rows; r++) {
-            int32_t *to = p->sums + r * PANEL + half * 16;
-            _mm256_storeu_si256((__m256i *)(void *)to, sums[r][0]);
-            _mm256_storeu_si256((__m256i *)(void *)(to + 8), sums[r][1]);
-        }
+        store_sums(rows, sums, p->sums + half * 16, PANEL);
     }
 }
 
-#define ALL(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #define ROWS_CASE(n)                 \
     case n:                          \
         multiply_rows(n, p, tiles);  \
@@ -258,4 +220,5 @@ const rc_int8_kernels rc_int8_conv__avx2 = {
     .name = "rc_int8_conv__avx2",
     .most_rows = ROWS, .together = 1, .widen = widen, .multiply = multiply, .complete = complete,
     .finish = rc_int8_finish__avx2,
+    .winograd = &rc_int8_winograd__avx2, .winograd_name = "rc_int8_conv_winograd__avx2",
 };

@@ -18,7 +18,8 @@
 #define STEP 64                     /* bytes of a row in a block of weights */
 #define STEP_BYTES (PANEL * STEP)   /* of a panel for them */
 
-#define RC_INT8_WIDE_ROWS 6         /* most_rows of a kernel with `widen` */
+#define RC_INT8_WIDE_ROWS 6         /* most rows of products of 16-bit integers … */
+#define RC_INT8_UNIT 16             /* … and their channels */
 
 typedef struct rc_int8_tile {
     const uint8_t *a;
@@ -53,6 +54,18 @@ typedef struct rc_int8_target {
     int columns;               /* … and how many of it there are */
 } rc_int8_target;
 
+/* What cpu/int8_winograd.c needs of an instruction set: 16 positions of a patch, lines one after the
+ * other; units of 16 output channels. */
+typedef struct rc_int8_winograd {
+    /* from: the patch's pixels of `channels` bytes (a multiple of 16); position t's go to to + t * step */
+    void (*input)(const uint8_t *const from[16], int64_t channels, int16_t *to, int64_t step);
+    /* Up to RC_INT8_WIDE_ROWS rows v of one position, `channels` apart, times
+     * u[channel / 2][16][channel % 2]: m[row][16] */
+    void (*multiply)(int rows, int64_t channels, const int16_t *v, const int16_t *u, int32_t *m);
+    /* m: one tile of one unit, positions `step` apart -> sums[2 * y + x][PANEL], 16 of each */
+    void (*output)(const int32_t *m, int64_t step, int32_t *sums);
+} rc_int8_winograd;
+
 typedef struct rc_int8_kernels {
     const char *name;
     int most_rows;             /* of a tile */
@@ -65,10 +78,13 @@ typedef struct rc_int8_kernels {
     /* both of one tile without sums in memory; false: not done, it is not made for that. Or NULL */
     bool (*complete)(const rc_int8_product *p, const rc_int8_tile *tile, const rc_int8_target *to);
     void (*finish)(const rc_int8_target *to, const rc_int8_tile *tile, const int32_t *sums);
+    const rc_int8_winograd *winograd; /* or NULL: it would not pay */
+    const char *winograd_name;
 } rc_int8_kernels;
 
 extern const rc_int8_kernels rc_int8_conv__generic, rc_int8_conv__avx2, rc_int8_conv__avx2_vnni,
     rc_int8_conv__avx512_vnni, rc_int8_conv__amx;
+extern const rc_int8_winograd rc_int8_winograd__avx2;
 
 void rc_int8_finish__avx2(const rc_int8_target *to, const rc_int8_tile *tile, const int32_t *sums);
 void rc_int8_finish__avx512(const rc_int8_target *to, const rc_int8_tile *tile,
