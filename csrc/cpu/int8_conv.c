@@ -213,6 +213,7 @@ rc_int8_conv_scratch_size(rc_isa isa, const rc_conv_shape *s, int threads)
 
 typedef struct pack_job {
     const form *f;
+    int64_t group; /* of weights of a channel that lie together: 4, or 2 for products of pairs */
     const float *w, *factor;
     int8_t *packed;
     int32_t *sums;
@@ -236,8 +237,8 @@ pack_panel(void *context, int64_t panel, int worker)
             int64_t tap = t / s->c, channel = t % s->c;
             int8_t byte = rc_int8_weight(from[channel * taps + tap], job->factor[k]);
             int64_t i = tap / s->kw * f->run + tap % s->kw * s->c + channel; /* of the row */
-            to[i / STEP * STEP_BYTES + j / 16 * (STEP_BYTES / 2) + i % STEP / 4 * 64 + j % 16 * 4
-               + i % 4] = byte;
+            to[i / STEP * STEP_BYTES + j / 16 * (STEP_BYTES / 2) + i % STEP / job->group * 16 * job->group
+               + j % 16 * job->group + i % job->group] = byte;
             sum += byte;
         }
         job->sums[k] = sum;
@@ -253,7 +254,7 @@ rc_int8_conv_pack(rc_isa isa, const rc_conv_shape *s, const float *w, const floa
         return;
     }
     form f = form_of(s, false);
-    pack_job job = {&f, w, factor, packed, sums};
+    pack_job job = {&f, kernels_for(isa)->widen ? 2 : 4, w, factor, packed, sums};
     rc_parallel(f.panels, threads, pack_panel, &job);
 }
 

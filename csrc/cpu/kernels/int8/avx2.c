@@ -1,18 +1,13 @@
 /* Products of bytes without dot-product instructions: vpmaddubsw would saturate, so bytes are
  * widened to 16 bits and vpmaddwd adds pairs, which cannot overflow. 6 rows x 16 channels in
- * registers. Of four bytes the first and third are one pair, the second and fourth the other: so
- * weights are widened by shifts, and a pair of a row is 32 bits to be broadcast. Rows are widened once
- * for all panels. */
+ * registers; a pair of a row is 32 bits to be broadcast. Rows are widened once for all panels, weights
+ * as they are read. */
 #include "avx2.h"
 #include "finish.h"
 
-/* Bytes as 16 bits, of each four the first, third, second, fourth. */
 static void
 widen(const rc_int8_wide *w, const uint8_t *a, int rows, uint8_t *to)
 {
-    const __m256i order = _mm256_setr_epi8(
-        0, -1, 2, -1, 1, -1, 3, -1, 4, -1, 6, -1, 5, -1, 7, -1,
-        8, -1, 10, -1, 9, -1, 11, -1, 12, -1, 14, -1, 13, -1, 15, -1);
     int64_t pieces = w->pieces + rows * w->row_pieces, length = w->bytes + rows * w->row_bytes;
     for (int64_t i = 0; i < w->parts; i++) {
         for (int64_t j = 0; j < pieces; j++) {
@@ -21,17 +16,20 @@ widen(const rc_int8_wide *w, const uint8_t *a, int rows, uint8_t *to)
             int64_t k = 0;
             for (; k + 16 <= length; k += 16) {
                 __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)(from + k));
-                __m256i both = _mm256_broadcastsi128_si256(bytes);
-                _mm256_storeu_si256((__m256i *)(void *)(line + 2 * k),
-                                    _mm256_shuffle_epi8(both, order));
+                _mm256_storeu_si256((__m256i *)(void *)(line + 2 * k), _mm256_cvtepu8_epi16(bytes));
             }
             for (; k < length; k += 4) {
-                __m128i four = _mm_loadu_si32(from + k);
                 _mm_storel_epi64((__m128i *)(void *)(line + 2 * k),
-                                 _mm_shuffle_epi8(four, _mm256_castsi256_si128(order)));
+                                 _mm_cvtepu8_epi16(_mm_loadu_si32(from + k)));
             }
         }
     }
+}
+
+static inline __m256i
+weights(const int8_t *b)
+{
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)b));
 }
 
 /* b: the first weights of a half of the panel. */
@@ -50,12 +48,8 @@ sum_rows(const int rows, const rc_int8_product *p, const rc_int8_tile *tile, con
             left -= here;
             room -= here;
             for (; here > 0; here--) {
-                add_pairs(rows, sums, a, a3, lda,
-                          _mm256_srai_epi16(_mm256_slli_epi16(vector(b), 8), 8),
-                          _mm256_srai_epi16(_mm256_slli_epi16(vector(b + 32), 8), 8));
-                __asm__("" : "+r"(b)); /* or the weights would wait in two more registers */
-                add_pairs(rows, sums, a + 4, a3 + 4, lda, _mm256_srai_epi16(vector(b), 8),
-                          _mm256_srai_epi16(vector(b + 32), 8));
+                add_pairs(rows, sums, a, a3, lda, weights(b), weights(b + 16));
+                add_pairs(rows, sums, a + 4, a3 + 4, lda, weights(b + 32), weights(b + 48));
                 a += 8;
                 a3 += 8;
                 b += 64;

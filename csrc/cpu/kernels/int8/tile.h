@@ -4,8 +4,8 @@
  * A tile is some rows of the implicit matrix of activations, a fixed number of bytes apart; its
  * row is `runs` pieces of 4 * quads bytes, run_step apart (the lines under a window). It meets a
  * panel of PANEL output channels: for each 64 bytes of a row two blocks, of 16 channels each, of
- * 16 x 16 groups of four weights: b[row byte / 4][channel][row byte % 4]. Weights beyond the last
- * piece are 0, up to a multiple of 64 bytes. */
+ * 16 x 16 groups of four weights: b[row byte / 4][channel][row byte % 4]; where rows are widened, 32 x
+ * 16 groups of two. Weights beyond the last piece are 0, up to a multiple of 64 bytes. */
 #ifndef RC_INT8_TILE_H
 #define RC_INT8_TILE_H
 
