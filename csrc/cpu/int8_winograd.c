@@ -230,13 +230,15 @@ multiply_unit(const job *j, int64_t tiles, const int16_t *v, const int16_t *u, c
 }
 
 static void
-finish_tile(const job *j, const rc_int8_target *to, place p, const int32_t *sums)
+find_pixels(const form *f, int64_t first, int64_t tiles, int64_t (*pixels)[4])
 {
-    const rc_conv_shape *s = &j->f->s;
-    for (int y = 0; y < 2 && p.y + y < s->oh; y++) {
-        rc_int8_tile tile = {.row = (p.image * s->oh + p.y + y) * s->ow + p.x, .next = 1,
-                             .rows = (int32_t)lesser(2, s->ow - p.x)};
-        j->kernels->finish(to, &tile, sums + y * 2 * PANEL);
+    const rc_conv_shape *s = &f->s;
+    for (int64_t i = 0; i < tiles; i++) {
+        place p = place_of(f, first + i);
+        for (int k = 0; k < 4; k++) {
+            int64_t y = p.y + k / 2, x = p.x + k % 2;
+            pixels[i][k] = y < s->oh && x < s->ow ? (p.image * s->oh + y) * s->ow + x : -1;
+        }
     }
 }
 
@@ -250,7 +252,8 @@ conv_task(void *context, int64_t i, int worker)
     int64_t first = block * f->each, tiles = lesser(f->each, f->tiles - first);
     int16_t *v = j->v + (f->shared ? block : worker) * f->v_step * POSITIONS;
     int32_t *m = j->m + worker * f->m_step * POSITIONS;
-    int32_t sums[4 * PANEL] __attribute__((aligned(64)));
+    int64_t pixels[MOST_TILES][4];
+    find_pixels(f, first, tiles, pixels);
     if (!f->shared) {
         make_v(j, block, v);
     }
@@ -260,10 +263,7 @@ conv_task(void *context, int64_t i, int worker)
         multiply_unit(j, tiles, v, u + unit * unit_size(&f->s), u + end * unit_size(&f->s), m);
         to.channel = unit * UNIT;
         to.columns = (int)lesser(UNIT, f->s.k - to.channel);
-        for (int64_t t = 0; t < tiles; t++) {
-            j->kernels->winograd->output(m + t * UNIT, f->m_step, sums);
-            finish_tile(j, &to, place_of(f, first + t), sums);
-        }
+        j->kernels->winograd->finish(m, f->m_step, (int)tiles, (const int64_t (*)[4])pixels, &to);
     }
 }
 

@@ -133,23 +133,7 @@ rc_int8_finish__avx2(const rc_int8_target *to, const rc_int8_tile *tile, const i
 
 /* ---- both at once ------------------------------------------------------------------------- */
 
-typedef struct eight { /* channels */
-    __m256 scale, bias;
-} eight;
-
-static inline __attribute__((always_inline)) __m256i
-finish_sums(const bool residual, const rc_int8_epilogue *e, __m256i sums, const eight *of, int64_t at)
-{
-    __m256 t = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), of->scale, of->bias);
-    if (residual) {
-        __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)(e->residual + at));
-        __m256 r = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-        t = _mm256_fmadd_ps(r, _mm256_set1_ps(e->residual_scale), t);
-    }
-    return _mm256_cvtps_epi32(_mm256_min_ps(t, _mm256_set1_ps(255)));
-}
-
-/* Bytes of half a panel. Signed saturation makes 0 of what is negative. */
+/* Bytes of half a panel. */
 static inline __attribute__((always_inline)) void
 complete_rows(const int rows, const bool residual, const rc_int8_product *p, const rc_int8_tile *tile,
               const rc_int8_target *to, int half)
@@ -157,11 +141,7 @@ complete_rows(const int rows, const bool residual, const rc_int8_product *p, con
     __m256i sums[ROWS + 1][2];
     sum_rows(rows, p, tile, p->b + half * (STEP_BYTES / 2), sums);
     const rc_int8_epilogue *e = to->e;
-    const float *scale = e->scale + to->channel + half * 16;
-    const float *bias = e->bias + to->channel + half * 16;
-    const eight of[2] = {{_mm256_loadu_ps(scale), _mm256_loadu_ps(bias)},
-                         {_mm256_loadu_ps(scale + 8), _mm256_loadu_ps(bias + 8)}};
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const eight of[2] = {eight_at(e, to->channel + half * 16), eight_at(e, to->channel + half * 16 + 8)};
     int64_t pitch = tile->next * to->pitch, at = tile->row * to->pitch + to->channel + half * 16;
     uint8_t *y = to->y;
     UNROLL for (int r = 0; r < rows; r += 2, at += 2 * pitch) {
@@ -174,11 +154,7 @@ complete_rows(const int rows, const bool residual, const rc_int8_product *p, con
             words2 = _mm256_packs_epi32(finish_sums(residual, e, sums[second][0], &of[0], at2),
                                         finish_sums(residual, e, sums[second][1], &of[1], at2 + 8));
         }
-        __m256i both = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words, words2), order);
-        _mm_storeu_si128((__m128i *)(void *)(y + at), _mm256_castsi256_si128(both));
-        if (second != r) {
-            _mm_storeu_si128((__m128i *)(void *)(y + at2), _mm256_extracti128_si256(both, 1));
-        }
+        store_bytes(words, words2, y + at, second == r ? NULL : y + at2);
     }
 }
 
@@ -196,8 +172,7 @@ static bool
 complete(const rc_int8_product *p, const rc_int8_tile *tile, const rc_int8_target *to)
 {
     const rc_int8_epilogue *e = to->e;
-    if (e->to_float || e->act == RC_ACT_LEAKY_RELU || (e->act == RC_ACT_RELU && e->zero > 0)
-        || to->columns < PANEL) {
+    if (!common(e) || to->columns < PANEL) {
         return false;
     }
     for (int half = 0; half < 2; half++) {

@@ -62,4 +62,46 @@ store_sums(const int rows, __m256i sums[ROWS][2], int32_t *to, int64_t next)
     }
 }
 
+/* ---- the common epilogue: bytes whose floor is 0; operation by operation as finish.h says --- */
+
+static inline bool
+common(const rc_int8_epilogue *e)
+{
+    return !e->to_float && e->act != RC_ACT_LEAKY_RELU && !(e->act == RC_ACT_RELU && e->zero > 0);
+}
+
+typedef struct eight { /* channels */
+    __m256 scale, bias;
+} eight;
+
+static inline __attribute__((always_inline)) eight
+eight_at(const rc_int8_epilogue *e, int64_t channel)
+{
+    return (eight){_mm256_loadu_ps(e->scale + channel), _mm256_loadu_ps(e->bias + channel)};
+}
+
+static inline __attribute__((always_inline)) __m256i
+finish_sums(const bool residual, const rc_int8_epilogue *e, __m256i sums, const eight *of, int64_t at)
+{
+    __m256 t = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), of->scale, of->bias);
+    if (residual) {
+        __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)(e->residual + at));
+        __m256 r = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+        t = _mm256_fmadd_ps(r, _mm256_set1_ps(e->residual_scale), t);
+    }
+    return _mm256_cvtps_epi32(_mm256_min_ps(t, _mm256_set1_ps(255)));
+}
+
+/* Twice 16 channels, each in two packed eights. Signed saturation makes 0 of what is negative. */
+static inline __attribute__((always_inline)) void
+store_bytes(__m256i words, __m256i words2, uint8_t *y, uint8_t *y2)
+{
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256i both = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words, words2), order);
+    _mm_storeu_si128((__m128i *)(void *)y, _mm256_castsi256_si128(both));
+    if (y2) {
+        _mm_storeu_si128((__m128i *)(void *)y2, _mm256_extracti128_si256(both, 1));
+    }
+}
+
 #endif

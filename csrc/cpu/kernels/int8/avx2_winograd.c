@@ -69,29 +69,74 @@ multiply(int rows, int64_t channels, const int16_t *v, const int16_t *u, int32_t
     switch (rows) { ALL(ROWS_CASE) }
 }
 
-/* At M A, of every four a b c d: a + b + c, b - c - d; a quarter of it is the sum. */
-static void
-output(const int32_t *m, int64_t step, int32_t *sums)
+/* At M A, of every four a b c d: a + b + c, b - c - d; a quarter of it is the sum. Eight channels. */
+static inline __attribute__((always_inline)) void
+sums_of(const int32_t *m, int64_t step, __m256i sums[4])
 {
-    for (int half = 0; half < RC_INT8_UNIT; half += 8) {
-        __m256i up[4], low[4];
-        UNROLL for (int x = 0; x < 4; x++) {
-            __m256i a = vector(m + x * step + half), b = vector(m + (4 + x) * step + half);
-            __m256i c = vector(m + (8 + x) * step + half), d = vector(m + (12 + x) * step + half);
-            up[x] = _mm256_add_epi32(a, _mm256_add_epi32(b, c));
-            low[x] = _mm256_sub_epi32(_mm256_sub_epi32(b, c), d);
+    __m256i t[2][4];
+    UNROLL for (int x = 0; x < 4; x++) {
+        __m256i b = vector(m + (4 + x) * step), c = vector(m + (8 + x) * step);
+        t[0][x] = _mm256_add_epi32(_mm256_add_epi32(b, c), vector(m + x * step));
+        t[1][x] = _mm256_sub_epi32(_mm256_sub_epi32(b, c), vector(m + (12 + x) * step));
+    }
+    UNROLL for (int y = 0; y < 2; y++) {
+        __m256i left = _mm256_add_epi32(_mm256_add_epi32(t[y][1], t[y][2]), t[y][0]);
+        __m256i right = _mm256_sub_epi32(_mm256_sub_epi32(t[y][1], t[y][2]), t[y][3]);
+        sums[2 * y] = _mm256_srai_epi32(left, 2);
+        sums[2 * y + 1] = _mm256_srai_epi32(right, 2);
+    }
+}
+
+static inline __attribute__((always_inline)) void
+finish_tiles(const bool residual, const int32_t *m, int64_t step, int tiles,
+             const int64_t (*pixels)[4], const rc_int8_target *to)
+{
+    const rc_int8_epilogue e = *to->e;
+    const eight of[2] = {eight_at(&e, to->channel), eight_at(&e, to->channel + 8)};
+    uint8_t *y = (uint8_t *)to->y;
+    for (int i = 0; i < tiles; i++, m += RC_INT8_UNIT) {
+        int64_t at[4];
+        UNROLL for (int k = 0; k < 4; k++) { /* outside: again what is inside */
+            at[k] = pixels[i][pixels[i][k] < 0 ? 0 : k] * to->pitch + to->channel;
         }
-        UNROLL for (int y = 0; y < 2; y++) {
-            const __m256i *t = y ? low : up;
-            __m256i left = _mm256_add_epi32(t[0], _mm256_add_epi32(t[1], t[2]));
-            __m256i right = _mm256_sub_epi32(_mm256_sub_epi32(t[1], t[2]), t[3]);
-            int32_t *to = sums + y * 2 * PANEL + half;
-            _mm256_storeu_si256((__m256i *)(void *)to, _mm256_srai_epi32(left, 2));
-            _mm256_storeu_si256((__m256i *)(void *)(to + PANEL), _mm256_srai_epi32(right, 2));
+        __m256i sums[2][4];
+        sums_of(m, step, sums[0]);
+        sums_of(m + 8, step, sums[1]);
+        UNROLL for (int k = 0; k < 4; k++) {
+            sums[0][k] = _mm256_packs_epi32(finish_sums(residual, &e, sums[0][k], &of[0], at[k]),
+                                            finish_sums(residual, &e, sums[1][k], &of[1], at[k] + 8));
+        }
+        store_bytes(sums[0][2], sums[0][3], y + at[2], y + at[3]);
+        store_bytes(sums[0][1], sums[0][0], y + at[1], y + at[0]); /* the first, always inside, last */
+    }
+}
+
+static void
+finish(const int32_t *m, int64_t step, int tiles, const int64_t (*pixels)[4],
+       const rc_int8_target *to)
+{
+    if (common(to->e) && to->columns == RC_INT8_UNIT) {
+        if (to->e->residual) {
+            finish_tiles(true, m, step, tiles, pixels, to);
+        } else {
+            finish_tiles(false, m, step, tiles, pixels, to);
+        }
+        return;
+    }
+    for (int i = 0; i < tiles; i++, m += RC_INT8_UNIT) {
+        __m256i left[4], right[4];
+        sums_of(m, step, left);
+        sums_of(m + 8, step, right);
+        for (int k = 0; k < 4; k++) {
+            int32_t sums[PANEL];
+            rc_int8_tile tile = {.row = pixels[i][k], .rows = pixels[i][k] >= 0};
+            _mm256_storeu_si256((__m256i *)(void *)sums, left[k]);
+            _mm256_storeu_si256((__m256i *)(void *)(sums + 8), right[k]);
+            rc_int8_finish__avx2(to, &tile, sums);
         }
     }
 }
 
 const rc_int8_winograd rc_int8_winograd__avx2 = {
-    .input = input, .multiply = multiply, .output = output,
+    .input = input, .multiply = multiply, .finish = finish,
 };

@@ -62,8 +62,10 @@ typedef struct rc_int8_winograd {
     /* Up to RC_INT8_WIDE_ROWS rows v of one position, `channels` apart, times
      * u[channel / 2][16][channel % 2]: m[row][16] */
     void (*multiply)(int rows, int64_t channels, const int16_t *v, const int16_t *u, int32_t *m);
-    /* m: one tile of one unit, positions `step` apart -> sums[2 * y + x][PANEL], 16 of each */
-    void (*output)(const int32_t *m, int64_t step, int32_t *sums);
+    /* Tiles of one unit, positions of m `step` apart. pixels: the rows of y of each tile's 2x2 outputs, -1
+     * for those outside, never the first; to: one unit's channels */
+    void (*finish)(const int32_t *m, int64_t step, int tiles, const int64_t (*pixels)[4],
+                   const rc_int8_target *to);
 } rc_int8_winograd;
 
 typedef struct rc_int8_kernels {
