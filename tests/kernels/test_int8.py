@@ -135,7 +135,7 @@ def test_every_level_gives_the_integers(options):
 @pytest.mark.parametrize("channels", [64, 1792])
 @pytest.mark.parametrize("weight", [-127, 127])
 def test_the_largest_sums(channels, weight):
-    """All bytes 255, all weights as large as they can be: transformed sums pass 32 bits on the way."""
+    """All bytes 255, all weights the largest: transformed sums pass 32 bits on the way."""
     shape = (1, 6, 6, channels, 32, 3, 3, 1, 1, 1)
     x, one = np.full((1, 6, 6, channels), 255, np.uint8), np.ones(32, np.float32)
     weights = np.full((32, channels, 3, 3), weight, np.float32)
