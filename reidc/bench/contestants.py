@@ -90,13 +90,15 @@ def ours(case, setting):
     return step_of(ready(case, setting), case)
 
 
-def step_of(m, case):
-    """A function that runs the case once."""
+def step_of(m, case, whole=False):
+    """A function that runs the case once. whole: inference of all images by one plan, where `embed`
+    would take some at a time."""
     import reidc
 
     x, y = data(case, m)
     if not case.training:
-        return lambda: m.embed(x, normalize=False)
+        at_once = {"batch_size": case.batch} if whole else {}
+        return lambda: m.embed(x, normalize=False, **at_once)
     if OPTIMIZERS.get(case.system) == "sgd":
         optimizer = reidc.SGD(m, RATE, momentum=0.9, nesterov=True)
     else:
@@ -253,6 +255,8 @@ def openvino(case, setting, folder):
     compiled = core.compile_model(model, "CPU", {
         "INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": setting.threads,
         "PERFORMANCE_HINT": "LATENCY"})
+    if hint == "bf16" and compiled.get_property("INFERENCE_PRECISION_HINT") != openvino.Type.bf16:
+        raise LeftOut("OpenVINO: no bf16 on this processor (it would run its float32 again)")
     request = compiled.create_infer_request()
     return lambda: request.infer([x], share_inputs=True)[0]
 

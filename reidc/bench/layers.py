@@ -10,7 +10,7 @@ LINE = re.compile(r"^ *\d+ (\w+) +(\S+) +(\S*) +(\d+(?:x\d+)*) +(\w+) +[\d.]+ Mi
 
 def profiled(m, case, peak, runs=10):
     """[{pass, operation, layer, shape, kernel, ms, mmac, share of the peak}], as they run."""
-    step = contestants.step_of(m, case)
+    step = contestants.step_of(m, case, whole=True)
     step()
     m.profile(True)
     for _ in range(runs):

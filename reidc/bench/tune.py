@@ -57,7 +57,7 @@ class Runner:
     def __init__(self, case, setting, text):
         _core._tune_set(text, "a measurement")
         self.case, m = case, contestants.ready(case, setting)
-        self._m, self._step = m, contestants.step_of(m, case)
+        self._m, self._step = m, contestants.step_of(m, case, whole=True)
         self._step()  # plans, packed weights
         m.profile(True)
         began = time.perf_counter()

@@ -331,6 +331,12 @@ def test_the_rule_stays_unless_another_is_clearly_faster():
     assert chosen([1.0, 1.0, 1.0, 1.0, 0.85], [0.9] * 5).endswith("_b__x")
 
 
+def test_a_batch_that_embed_takes_in_parts():
+    runner = tune.Runner(Case("Baseline", False, 40), Setting(1, 0.125, size=(64, 32)), None)
+    found = runner.run()
+    assert {shape[0] for _, shape in found} == {40} and min(found.values()) > 0
+
+
 def test_times_are_of_all_layers_of_a_shape():
     case, setting = Case("Baseline", False, 2), Setting(1, 0.125)
     runner = tune.Runner(case, setting, None)
