@@ -8,7 +8,6 @@ import os
 from reidc import _core
 
 SHIPPED = os.path.join(os.path.dirname(__file__), "tuned")
-RULE = "a rule (unmeasured on this CPU)"
 
 
 def own_place():
@@ -59,7 +58,7 @@ def load(version):
         _core._tune_set(None, "a rule (REIDC_TUNE=0)")
         return None
     text = shipped_text()
-    _core._tune_set(text, f"shipped table for {_core.config()['cpu_model']}" if text else RULE)
+    _core._tune_set(text, f"shipped table for {_core.config()['cpu_model']}" if text else None)
     own = own_place()
     return put(own, "user table", version) if wish or os.path.isfile(own) else None
 

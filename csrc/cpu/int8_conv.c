@@ -37,24 +37,6 @@ typedef struct form {
     rc_int8_wide wide;
 } form;
 
-static int64_t
-up(int64_t value, int64_t unit)
-{
-    return (value + unit - 1) / unit * unit;
-}
-
-static int64_t
-parts(int64_t value, int64_t unit)
-{
-    return (value + unit - 1) / unit;
-}
-
-static int64_t
-lesser(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static void
 cut_lines(form *f, int64_t lines) /* at most so many of a block, at least one */
 {
@@ -263,14 +245,15 @@ rc_int8_conv_pack(rc_isa isa, const rc_conv_shape *s, const float *w, const floa
 typedef struct conv_job {
     const form *f;
     const rc_int8_kernels *kernels;
-    const uint8_t *x;
-    uint8_t zero;
-    const int8_t *packed;
-    const rc_int8_epilogue *e;
-    void *y;
-    uint8_t *scratch;
-    int threads;
+    const rc_int8_conv_args *call;
 } conv_job;
+
+/* The copy of a block, or of a thread's block. */
+static uint8_t *
+copy_at(const conv_job *job, int64_t i)
+{
+    return (uint8_t *)job->call->scratch + i * job->f->block_bytes;
+}
 
 typedef struct block {
     int64_t image, images, line, lines; /* of the output */
@@ -287,7 +270,7 @@ block_at(const conv_job *job, int64_t i)
     b.images = lesser(f->images, f->s.n - b.image);
     b.lines = lesser(f->lines, f->s.oh - b.line);
     b.view_step = f->s.h * f->pitch;
-    b.view = job->x + b.image * b.view_step + b.line * f->s.stride * f->pitch;
+    b.view = job->call->x + b.image * b.view_step + b.line * f->s.stride * f->pitch;
     return b;
 }
 
@@ -299,17 +282,17 @@ copy_view(const conv_job *job, const block *b, uint8_t *to)
     int64_t side = s->pad * s->c, width = s->w * s->c;
     int64_t lines = (b->lines - 1) * s->stride + s->kh;
     for (int64_t i = 0; i < b->images; i++) {
-        const uint8_t *image = job->x + (b->image + i) * s->h * width;
+        const uint8_t *image = job->call->x + (b->image + i) * s->h * width;
         uint8_t *line = to + i * f->view_lines * f->pitch;
         for (int64_t l = 0; l < lines; l++, line += f->pitch) {
             int64_t y = b->line * s->stride - s->pad + l;
             if (y < 0 || y >= s->h) {
-                memset(line, job->zero, (size_t)f->pitch);
+                memset(line, job->call->zero, (size_t)f->pitch);
                 continue;
             }
-            memset(line, job->zero, (size_t)side);
+            memset(line, job->call->zero, (size_t)side);
             memcpy(line + side, image + y * width, (size_t)width);
-            memset(line + side + width, job->zero, (size_t)side);
+            memset(line + side + width, job->call->zero, (size_t)side);
         }
     }
 }
@@ -532,21 +515,21 @@ conv_task(void *context, int64_t i, int worker)
     int32_t sums[2 * 16 * PANEL] __attribute__((aligned(64)));
     int64_t m = i / f->n_blocks, first = i % f->n_blocks * f->n_panels;
     block b = block_at(job, m);
-    block_copy(job, &b, job->scratch + (f->shared ? m : worker) * f->block_bytes, f->shared);
-    queue q = {.kernels = job->kernels, .packed = job->packed, .first = first,
+    block_copy(job, &b, copy_at(job, f->shared ? m : worker), f->shared);
+    queue q = {.kernels = job->kernels, .packed = job->call->packed, .first = first,
                .end = lesser(first + f->n_panels, f->panels),
                .panel_bytes = f->steps * STEP_BYTES};
-    q.target = (rc_int8_target){.e = job->e, .y = job->y, .pitch = f->s.k};
+    q.target = (rc_int8_target){.e = job->call->e, .y = job->call->y, .pitch = f->s.k};
     q.product = (rc_int8_product){.lda = f->lda, .runs = f->runs, .quads = f->quads,
                                   .run_step = f->run_step, .sums = sums};
     if (job->kernels->widen) {
         q.wide = &f->wide;
-        q.wide_to = job->scratch + (f->shared ? f->m_blocks : job->threads) * f->block_bytes
+        q.wide_to = copy_at(job, f->shared ? f->m_blocks : job->call->threads)
                     + worker * wide_bytes(f);
         q.product.lda = f->wide.lda;
         q.product.run_step = f->wide.run_step;
     }
-    plan_ahead(&q, job, &b, i + job->threads);
+    plan_ahead(&q, job, &b, i + job->call->threads);
     multiply_block(&q, f, &b);
     if (job->kernels->end) {
         job->kernels->end();
@@ -559,7 +542,7 @@ share_task(void *context, int64_t m, int worker)
     (void)worker;
     const conv_job *job = context;
     block b = block_at(job, m);
-    block_copy(job, &b, job->scratch + m * job->f->block_bytes, false);
+    block_copy(job, &b, copy_at(job, m), false);
 }
 
 const char *
@@ -577,8 +560,7 @@ rc_int8_conv_run(rc_isa isa, const rc_conv_shape *s, const rc_int8_conv_args *ar
         return;
     }
     form f = form_of(s, kernels->whole_steps);
-    conv_job job = {&f, kernels, args->x, args->zero, args->packed, args->e, args->y, args->scratch,
-                    args->threads};
+    conv_job job = {&f, kernels, args};
     if (f.shared) {
         rc_parallel(f.m_blocks, args->threads, share_task, &job);
     }

@@ -32,18 +32,6 @@ typedef struct form {
     bool shared;
 } form;
 
-static int64_t
-parts(int64_t value, int64_t unit)
-{
-    return (value + unit - 1) / unit;
-}
-
-static int64_t
-lesser(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 bool
 rc_int8_winograd_takes(const rc_conv_shape *s)
 {
@@ -76,7 +64,7 @@ form_of(const rc_conv_shape *s)
 static int64_t
 zeros_bytes(const form *f)
 {
-    return parts(f->s.c, 64) * 64;
+    return up(f->s.c, 64);
 }
 
 static int64_t

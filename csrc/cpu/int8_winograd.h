@@ -15,6 +15,26 @@ void rc_int8_winograd_pack(const rc_conv_shape *s, const float *w, const float *
 void rc_int8_winograd_run(const rc_int8_kernels *kernels, const rc_conv_shape *s,
                           const rc_int8_conv_args *call);
 
+/* ---- what both drivers use ------------------------------------------------------------------ */
+
+static inline int64_t
+up(int64_t value, int64_t unit)
+{
+    return (value + unit - 1) / unit * unit;
+}
+
+static inline int64_t
+parts(int64_t value, int64_t unit)
+{
+    return (value + unit - 1) / unit;
+}
+
+static inline int64_t
+lesser(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* A weight's byte. */
 static inline int8_t
 rc_int8_weight(float w, float factor)

@@ -15,7 +15,8 @@ typedef struct rc_tune_result {
 
 /* Puts a table in force, in the place of the one before, which stays if this fails. text: the whole
  * of a file as docs/tuning.md describes it, or NULL for the rule alone. source: where it is from, in
- * a few words. version: of this package, which the table must name; NULL: any.
+ * a few words; NULL, where there is no text: nobody chose the rule. version: of this package, which
+ * the table must name; NULL: any.
  * RC_ARGUMENT: no table, another version, another CPU, a line that cannot be read. */
 rc_status rc_tune_set(const char *text, const char *source, const char *version,
                       rc_tune_result *out, rc_error *err);

@@ -99,7 +99,7 @@ rc_int8_conv(const rc_model *m, const rc_plan *p, const rc_unit *u, bool to_floa
         conv.y = m->bytes[node->out];
     }
     int64_t floats = (rc_int8_conv_packed_size(rc_isa_get(), &conv.shape) + 3) / 4;
-    conv.packed = (floats + 15) / 16 * 16;
+    conv.packed = rc_whole_lines(floats);
     return conv;
 }
 

@@ -18,7 +18,7 @@ tune_set(PyObject *self, PyObject *args)
 {
     (void)self;
     const char *text, *source, *version = NULL;
-    if (!PyArg_ParseTuple(args, "zs|z:_tune_set", &text, &source, &version)) {
+    if (!PyArg_ParseTuple(args, "zz|z:_tune_set", &text, &source, &version)) {
         return NULL;
     }
     rc_tune_result result;

@@ -116,17 +116,15 @@ conv_kernels(PyObject *self, PyObject *args)
     const rc_conv_kernel *const *kernels = kernels_of(pass, bf16 ? RC_BF16 : RC_REAL);
     PyObject *names = kernels ? PyList_New(0) : NULL; /* new */
     const rc_conv_kernel *chosen = names && shape ? rc_conv_choose(kernels, &s) : NULL;
-    for (int turn = chosen ? 0 : 1; names && turn < 2; turn++) { /* the chosen one, the others */
-        for (const rc_conv_kernel *const *k = kernels; names && *k; k++) {
-            if ((*k == chosen) != (turn == 0) || (shape && (*k)->refuse(&s))) {
-                continue;
-            }
-            PyObject *name = PyUnicode_FromString((*k)->name); /* new */
-            if (!name || PyList_Append(names, name) < 0) {
-                Py_CLEAR(names);
-            }
-            Py_XDECREF(name);
+    for (; names && *kernels; kernels++) {
+        if (shape && (*kernels)->refuse(&s)) {
+            continue;
         }
+        PyObject *name = PyUnicode_FromString((*kernels)->name); /* new */
+        if (!name || PyList_Insert(names, *kernels == chosen ? 0 : PyList_GET_SIZE(names), name) < 0) {
+            Py_CLEAR(names);
+        }
+        Py_XDECREF(name);
     }
     return names;
 }

@@ -172,7 +172,7 @@ static bool
 complete(const rc_int8_product *p, const rc_int8_tile *tile, const rc_int8_target *to)
 {
     const rc_int8_epilogue *e = to->e;
-    if (!common(e) || to->columns < PANEL) {
+    if (!floor_is_0(e) || to->columns < PANEL) {
         return false;
     }
     for (int half = 0; half < 2; half++) {

@@ -64,12 +64,6 @@ store_sums(const int rows, __m256i sums[ROWS][2], int32_t *to, int64_t next)
 
 /* ---- the common epilogue: bytes whose floor is 0; operation by operation as finish.h says --- */
 
-static inline bool
-common(const rc_int8_epilogue *e)
-{
-    return !e->to_float && e->act != RC_ACT_LEAKY_RELU && !(e->act == RC_ACT_RELU && e->zero > 0);
-}
-
 typedef struct eight { /* channels */
     __m256 scale, bias;
 } eight;

@@ -115,7 +115,7 @@ static void
 finish(const int32_t *m, int64_t step, int tiles, const int64_t (*pixels)[4],
        const rc_int8_target *to)
 {
-    if (common(to->e) && to->columns == RC_INT8_UNIT) {
+    if (floor_is_0(to->e) && to->columns == RC_INT8_UNIT) {
         if (to->e->residual) {
             finish_tiles(true, m, step, tiles, pixels, to);
         } else {

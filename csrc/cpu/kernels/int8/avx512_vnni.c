@@ -235,8 +235,7 @@ static bool
 complete(const rc_int8_product *p, const rc_int8_tile *tile, const rc_int8_target *to)
 {
     const rc_int8_epilogue *e = to->e;
-    if (e->to_float || e->act == RC_ACT_LEAKY_RELU || (e->act == RC_ACT_RELU && e->zero > 0)
-        || to->columns < PANEL) {
+    if (!floor_is_0(e) || to->columns < PANEL) {
         return false;
     }
     if (e->residual) {

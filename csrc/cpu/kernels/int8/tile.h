@@ -68,6 +68,13 @@ typedef struct rc_int8_winograd {
                    const rc_int8_target *to);
 } rc_int8_winograd;
 
+/* Whether y is bytes and nothing but their own floor of 0 bends t: the common case. */
+static inline bool
+floor_is_0(const rc_int8_epilogue *e)
+{
+    return !e->to_float && e->act != RC_ACT_LEAKY_RELU && !(e->act == RC_ACT_RELU && e->zero > 0);
+}
+
 typedef struct rc_int8_kernels {
     const char *name;
     int most_rows;             /* of a tile */
