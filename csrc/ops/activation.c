@@ -1,6 +1,6 @@
 /* Element-wise activation: ReLU, leaky ReLU (slope), sigmoid. Backward reads y alone: the sign
  * of y is that of x for the first two (slope >= 0), and s' = s(1-s) for the third. */
-#include "ops/real.h"
+#include "ops/act.h"
 #include "ops/rules.h"
 
 RC_DECLARE_KERNEL(activation_forward)
@@ -10,27 +10,10 @@ void
 RC_KERNEL(activation_forward)(const rc_call *call)
 {
     const real *x = call->x[0];
-    real *y = call->y;
+    real *y = call->y, slope = (real)call->attrs->slope;
     int64_t count = rc_shape_count(&call->ys);
-    real slope = (real)call->attrs->slope;
-    switch (call->attrs->act) {
-    case RC_ACT_RELU:
-        for (int64_t i = 0; i < count; i++) {
-            y[i] = x[i] > 0 ? x[i] : 0;
-        }
-        break;
-    case RC_ACT_LEAKY_RELU:
-        for (int64_t i = 0; i < count; i++) {
-            y[i] = x[i] > 0 ? x[i] : slope * x[i];
-        }
-        break;
-    case RC_ACT_SIGMOID:
-        for (int64_t i = 0; i < count; i++) {
-            y[i] = 1 / (1 + R_EXP(-x[i]));
-        }
-        break;
-    default:
-        memmove(y, x, (size_t)count * sizeof(real));
+    for (int64_t i = 0; i < count; i++) {
+        y[i] = act_value((int)call->attrs->act, slope, x[i]);
     }
 }
 
@@ -38,25 +21,10 @@ void
 RC_KERNEL(activation_backward)(const rc_call *call)
 {
     const real *y = call->y, *dy = call->dy;
-    real *dx = call->dx[0];
+    real *dx = call->dx[0], slope = (real)call->attrs->slope;
     int64_t count = rc_shape_count(&call->ys);
-    real slope = (real)call->attrs->slope;
     for (int64_t i = 0; i < count; i++) {
-        real d = dy[i];
-        switch (call->attrs->act) {
-        case RC_ACT_RELU:
-            d = y[i] > 0 ? d : 0;
-            break;
-        case RC_ACT_LEAKY_RELU:
-            d = y[i] > 0 ? d : slope * d;
-            break;
-        case RC_ACT_SIGMOID:
-            d *= y[i] * (1 - y[i]);
-            break;
-        default:
-            break;
-        }
-        rc_put(&dx[i], d, call->add[0]);
+        rc_put(&dx[i], act_gradient((int)call->attrs->act, slope, y[i], dy[i]), call->add[0]);
     }
 }
 

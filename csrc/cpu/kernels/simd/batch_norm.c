@@ -173,13 +173,13 @@ forward_rows(const job *j, int64_t from, int64_t to, const elem *residual, int64
                 RC_IVDEP
                 for (int64_t k = strip; k < end; k++) {
                     float v = (e_get(x[k]) - mean[k]) * scale[k] + beta[k] + e_get(other[k]);
-                    y[k] = e_put(act_of(act, slope, v));
+                    y[k] = e_put(act_value(act, slope, v));
                 }
             } else {
                 RC_IVDEP
                 for (int64_t k = strip; k < end; k++) {
                     float v = (e_get(x[k]) - mean[k]) * scale[k] + beta[k];
-                    y[k] = e_put(act_of(act, slope, v));
+                    y[k] = e_put(act_value(act, slope, v));
                 }
             }
             ask_strip(x + strip, end - strip);
@@ -245,9 +245,9 @@ RC_INLINE float
 g_of(float dy, float d, float scale, float beta, float y, float slope, int from, int64_t act)
 {
     if (from == FROM_X) {
-        return act_back(act, slope, act_of(act, slope, d * scale + beta), dy);
+        return act_gradient(act, slope, act_value(act, slope, d * scale + beta), dy);
     }
-    return from == FROM_Y ? act_back(act, slope, y, dy) : dy;
+    return from == FROM_Y ? act_gradient(act, slope, y, dy) : dy;
 }
 
 /* The same for a vector, ReLU and leaky ReLU (their sign is that of the value before). */

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/act.h"
 #include "base/base.h"
 #include "cpu/fast.h"
 
@@ -122,37 +123,8 @@ cut_rows(int64_t rows, int64_t c)
     return cut_even(rows, (16384 + c - 1) / c, 64, 1);
 }
 
-/* The activation of one value; act is a constant where this is inlined into a loop. */
-RC_INLINE float
-act_of(int64_t act, float slope, float v)
-{
-    switch (act) {
-    case RC_ACT_RELU:
-        return v > 0 ? v : 0;
-    case RC_ACT_LEAKY_RELU:
-        return v > 0 ? v : slope * v;
-    case RC_ACT_SIGMOID:
-        return 1 / (1 + expf(-v));
-    default:
-        return v;
-    }
-}
-
-/* g = dy times the derivative where the activation's value is y. */
-RC_INLINE float
-act_back(int64_t act, float slope, float y, float dy)
-{
-    switch (act) {
-    case RC_ACT_RELU:
-        return y > 0 ? dy : 0;
-    case RC_ACT_LEAKY_RELU:
-        return y > 0 ? dy : slope * dy;
-    case RC_ACT_SIGMOID:
-        return dy * y * (1 - y);
-    default:
-        return dy;
-    }
-}
+/* act_value, act_gradient: the kind is a constant where they are inlined into a loop. */
+RC_ACT_FUNCTIONS(act, float, expf, RC_INLINE)
 
 /* Calls f(…, act) with act a constant in each branch, so that loops are built per activation. */
 #define RC_EACH_ACT(act, f, ...)                 \

@@ -31,12 +31,12 @@ flat_forward(const flat_job *j, int64_t from, int64_t to, const elem *b, int64_t
             ask_strip(b + strip, end - strip);
             RC_IVDEP
             for (int64_t i = strip; i < end; i++) {
-                y[i] = e_put(act_of(act, slope, e_get(a[i]) + e_get(b[i])));
+                y[i] = e_put(act_value(act, slope, e_get(a[i]) + e_get(b[i])));
             }
         } else {
             RC_IVDEP
             for (int64_t i = strip; i < end; i++) {
-                y[i] = e_put(act_of(act, slope, e_get(a[i])));
+                y[i] = e_put(act_value(act, slope, e_get(a[i])));
             }
         }
     }
@@ -83,12 +83,12 @@ flat_back(const rc_call *call, elem *to, bool add, int64_t from, int64_t last, i
     if (add) {
         RC_IVDEP
         for (int64_t i = from; i < last; i++) {
-            to[i] = e_put(e_get(to[i]) + act_back(act, slope, e_get(y[i]), e_get(dy[i])));
+            to[i] = e_put(e_get(to[i]) + act_gradient(act, slope, e_get(y[i]), e_get(dy[i])));
         }
     } else {
         RC_IVDEP
         for (int64_t i = from; i < last; i++) {
-            to[i] = e_put(act_back(act, slope, e_get(y[i]), e_get(dy[i])));
+            to[i] = e_put(act_gradient(act, slope, e_get(y[i]), e_get(dy[i])));
         }
     }
 }
