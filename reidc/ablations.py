@@ -9,8 +9,8 @@ import json
 import os
 import sys
 
-from reidc import schedules
-from reidc._core import ArgumentError, ArgumentTypeError, FileError
+from reidc import _checks, schedules
+from reidc._core import ArgumentError, FileError
 from reidc._files import write_atomic
 from reidc.ablation_report import Ablation, circumstances
 from reidc.ablation_tables import TABLES
@@ -115,10 +115,7 @@ def run(system, dataset, out, *, scale="small", recipe=None, tables=None, rows=N
     """
     log = log or (lambda line: print(line, file=sys.stderr, flush=True))
     chosen, system = choose(system, tables), system.lower()
-    if isinstance(seeds, bool) or not isinstance(seeds, int):
-        raise ArgumentTypeError(f"seeds: expected an integer, got {type(seeds).__name__}")
-    if seeds < 1:
-        raise ArgumentError(f"seeds: expected 1 or more, got {seeds}")
+    seeds = _checks.count("seeds", seeds)
     base = base_recipe(system, scale, recipe, epochs, settings)
     work = _rows(chosen, rows)
     ablation = Ablation(system, chosen, {"scale": scale, "recipe": base, "data": repr(dataset),

@@ -2,7 +2,7 @@
 from dataclasses import asdict, dataclass, replace
 from numbers import Integral, Real
 
-from reidc import _core
+from reidc import _checks, _core
 from reidc._core import ArgumentError, ArgumentTypeError
 
 THIRD = 1 / 0.3
@@ -97,7 +97,9 @@ class Augment:
 
         Sample i is varied by (seed, epoch, first + i) alone, whatever else is in the batch and
         however many threads there are."""
-        return _core._augment_batch(images, self._core(), seed, epoch, first, threads)
+        return _core._augment_batch(
+            images, self._core(), _checks.seed(seed), _checks.count("epoch", epoch, 0),
+            _checks.count("first", first, 0), _checks.threads(threads))
 
     def _core(self):
         jitter = _choice("jitter", self.jitter, JITTER,

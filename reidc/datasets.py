@@ -19,9 +19,9 @@ import warnings
 
 import numpy as np
 
-from reidc import _core
+from reidc import _checks, _core
 from reidc._core import ArgumentError, ArgumentTypeError, FileMissingError
-from reidc.splits import Folder, ImageStore, Split
+from reidc.splits import Folder, ImageStore, Split, unanswered
 
 NAMES = ("train", "query", "gallery")
 MARKET_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
@@ -76,13 +76,9 @@ class Dataset:
     def _note_queries(self):
         """Name the query identities that no gallery picture can match."""
         query, gallery = self.query, self.gallery
-        cameras = query.camids is not None and gallery.camids is not None
-        seen = {}
-        for i, pid in enumerate(gallery.pids.tolist()):
-            seen.setdefault(pid, set()).add(gallery.camids[i] if cameras else 0)
-        lost = [pid for i, pid in enumerate(query.pids.tolist())
-                if not (seen.get(pid, set()) - {query.camids[i] if cameras else None})]
+        lost = query.pids[unanswered(query, gallery)].tolist()
         if lost:
+            cameras = query.camids is not None and gallery.camids is not None
             where = "under another camera " if cameras else ""
             self._note(f"{len(lost)} of {len(query)} queries have no match in the gallery {where}"
                        f"and do not count: ids {_some(sorted(set(lost)))}")
@@ -104,20 +100,11 @@ def _some(items, most=12):
 
 
 def _share(name, value):
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise ArgumentTypeError(f"{name}: expected a number, got {type(value).__name__}")
+    value = _checks.number(name, value)
     if not 0 < value <= 1:
         raise ArgumentError(f"{name}: expected a share of the identities, above 0 and up to 1, "
                             f"got {value}")
-    return float(value)
-
-
-def _seed(value):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise ArgumentTypeError(f"seed: expected an integer, got {type(value).__name__}")
-    if not 0 <= value < 1 << 64:
-        raise ArgumentError(f"seed: expected 0 to 2**64 - 1, got {value}")
-    return int(value)
+    return value
 
 
 def _divide(pids, camids, test, seed):
@@ -159,15 +146,8 @@ def _note_single(dataset, single, names=None):
 # ---- folders ---------------------------------------------------------------------------------
 
 
-def _path(name, value):
-    try:
-        return os.fspath(value)
-    except TypeError:
-        raise ArgumentTypeError(f"{name}: expected a path, got {type(value).__name__}") from None
-
-
 def _folder(root):
-    root = _path("root", root)
+    root = _checks.path("root", root)
     if not os.path.isdir(root):
         raise FileMissingError(f"root: no such folder: {root}")
     return root
@@ -268,7 +248,7 @@ class ImageFolder(Dataset):
         super().__init__()
         self.root = _folder(root)
         self.name = os.path.basename(os.path.abspath(self.root))
-        test, seed = _share("test", test), _seed(seed)
+        test, seed = _share("test", test), _checks.seed(seed)
         folders = next((names for names in (NAMES, MARKET_FOLDERS)
                         if all(os.path.isdir(os.path.join(self.root, n)) for n in names)), None)
         parts = [self._parse(os.path.join(self.root, f), cameras) for f in folders or (".",)]
@@ -373,17 +353,17 @@ class Arrays(Dataset):
         store, everything = _ArrayStore(images), np.flatnonzero(pids != -1)
         single = []
         if splits is not None:
-            roles = np.array([str(word) for word in splits])
+            roles = np.array([str(w) for w in splits] if hasattr(splits, "__iter__") else splits)
             if roles.shape != (n,) or not np.isin(roles, NAMES).all():
                 raise ArgumentError(f"splits: expected {n} words train, query or gallery")
             rows = [np.flatnonzero(roles == name) for name in NAMES]
         elif test is None:
-            _, query, gallery, single = _divide(pids, camids, 1.0, _seed(seed))
+            _, query, gallery, single = _divide(pids, camids, 1.0, _checks.seed(seed))
             rows = [everything, query, gallery]
             self._note("the identities that are tested are trained on, too; test=0.5 keeps half "
                        "of them apart")
         else:
-            *rows, single = _divide(pids, camids, _share("test", test), _seed(seed))
+            *rows, single = _divide(pids, camids, _share("test", test), _checks.seed(seed))
         if test is not None:
             _note_single(self, single)
         for split, indices in zip(NAMES, rows):
@@ -400,7 +380,8 @@ class Arrays(Dataset):
                 raise ArgumentError(f"images: expected N x H x W x 3, got {images.ndim} "
                                     f"dimensions")
             if images.shape[3] != 3:
-                hint = "; N x 3 x H x W? ask 'N x H x W x 3'" if images.shape[1] == 3 else ""
+                hint = (" (images.transpose(0, 2, 3, 1) makes it fit)"
+                        if images.shape[1] == 3 else "")
                 raise ArgumentError(f"images: expected N x H x W x 3, got "
                                     f"{' x '.join(map(str, images.shape))}{hint}")
         elif isinstance(images, (list, tuple)):
@@ -427,4 +408,6 @@ def _integers(name, values, n):
         raise ArgumentTypeError(f"{name}: expected integers, got {array.dtype}")
     if array.shape != (n,):
         raise ArgumentError(f"{name}: expected {n}, one per picture, got shape {array.shape}")
+    if n and array.max() >= 1 << 63:
+        raise ArgumentError(f"{name}: expected numbers below 2**63, got {array.max()}")
     return array.astype(np.int64)

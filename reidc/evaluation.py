@@ -5,21 +5,10 @@ Rules (spec/common.md 6): squared Euclidean or 1 - cosine; ascending and stable,
 index; gallery images with id -1, or with the query's id and camera, do not count; ids that never
 match stay as negatives; queries without a match are left out and named.
 """
-from reidc import _core
+from reidc import _checks, _core
 from reidc._core import ArgumentError, ArgumentTypeError
 
 AP_KINDS = ("precision", "trapezoid")
-
-
-def _threads(threads):
-    if threads is None:
-        return _core.config()["threads"]
-    if isinstance(threads, bool) or not isinstance(threads, int):
-        raise ArgumentTypeError("threads: expected an integer or None, got "
-                                f"{type(threads).__name__}")
-    if threads < 1:
-        raise ArgumentError(f"threads: expected at least 1, got {threads}")
-    return min(threads, 256)
 
 
 def _trapezoid(ap):
@@ -28,22 +17,8 @@ def _trapezoid(ap):
     return ap == "trapezoid"
 
 
-def _seed(seed):
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        raise ArgumentTypeError(f"seed: expected an integer, got {type(seed).__name__}")
-    seed = seed.__index__()
-    if not 0 <= seed < 2**64:
-        raise ArgumentError(f"seed: expected 0..2^64-1, got {seed}")
-    return seed
-
-
 def _max_rank(max_rank, gallery):
-    if isinstance(max_rank, bool) or not hasattr(max_rank, "__index__"):
-        raise ArgumentTypeError(f"max_rank: expected an integer, got {type(max_rank).__name__}")
-    max_rank = max_rank.__index__()
-    if max_rank < 1:
-        raise ArgumentError(f"max_rank: expected at least 1, got {max_rank}")
-    return max(1, min(max_rank, gallery))
+    return max(1, min(_checks.count("max_rank", max_rank), gallery))
 
 
 def _card(*arrays):
@@ -70,7 +45,7 @@ def compute_distance_matrix(query, gallery, metric="euclidean", *, threads=None)
         raise ArgumentTypeError("metric: expected 'euclidean' or 'cosine', got "
                                 f"{type(metric).__name__}")
     _card(query, gallery)
-    return _core._compute_distance_matrix(query, gallery, metric, _threads(threads))
+    return _core._compute_distance_matrix(query, gallery, metric, _checks.threads(threads))
 
 
 def evaluate_rank(distmat, q_pids, g_pids, q_camids, g_camids, max_rank=50,
@@ -86,8 +61,8 @@ def evaluate_rank(distmat, q_pids, g_pids, q_camids, g_camids, max_rank=50,
     that is all of them, if a distance is NaN, or if lengths differ.
     """
     result = _core._rank_distmat(distmat, q_pids, g_pids, q_camids, g_camids,
-                                 bool(use_metric_cuhk03), _trapezoid(ap), _seed(seed),
-                                 _threads(threads))
+                                 bool(use_metric_cuhk03), _trapezoid(ap), _checks.seed(seed),
+                                 _checks.threads(threads))
     cmc, mean_ap, _, _ = _core._rank_summary(result, _max_rank(max_rank, len(g_pids)))
     return cmc, mean_ap
 
@@ -97,7 +72,7 @@ def color_histogram(images, centre=False, *, threads=None):
 
     images: uint8 N x H x W x 3; centre: only columns W/4 .. 3W/4 - 1. Returns float32 N x 512.
     """
-    return _core._color_histogram(images, bool(centre), _threads(threads))
+    return _core._color_histogram(images, bool(centre), _checks.threads(threads))
 
 
 class Evaluation:
@@ -110,7 +85,7 @@ class Evaluation:
     def __init__(self, result, gallery, *, max_rank=50, names=None, distmat=None,
                  provenance=None, threads=None):
         self._result = result
-        self._threads = _threads(threads)
+        self._threads = _checks.threads(threads)
         self.hits, self.first, _, self.ap, self.inp = result
         self.queries, self.gallery = len(self.hits), gallery
         self.cmc, self.mAP, self.mINP, self.valid = _core._rank_summary(
@@ -122,9 +97,7 @@ class Evaluation:
 
     def rank(self, k):
         """CMC at k: the share of queries with a match among their first k, k = 1.. ."""
-        if not 1 <= k <= len(self.cmc):
-            raise ArgumentError(f"k: expected 1..{len(self.cmc)}, got {k}")
-        return float(self.cmc[k - 1])
+        return float(self.cmc[_checks.integer("k", k, 1, len(self.cmc)) - 1])
 
     def interval(self, metric="mAP", level=0.95, repeats=2000, seed=0):
         """Bootstrap over the queries: (low, high) that hold `level` of the resampled values.
@@ -139,8 +112,9 @@ class Evaluation:
                 raise ArgumentError("metric: expected 'mAP', 'mINP', 'rank-k' or k, got "
                                     f"{metric!r}")
             k, metric = int(text), "cmc"
-        return _core._rank_interval(self._result, metric, k, float(level), int(repeats),
-                                    _seed(seed), self._threads)
+        return _core._rank_interval(self._result, metric, k, _checks.number("level", level),
+                                    _checks.count("repeats", repeats), _checks.seed(seed),
+                                    self._threads)
 
     def as_dict(self):
         """Plain data, as `save` writes it."""
@@ -191,8 +165,8 @@ def evaluate_embeddings(query, gallery, q_pids, g_pids, q_camids=None, g_camids=
     `distmat=True`, in the result's `.distmat`. names: Q names for `.skipped`. The other arguments
     as in `evaluate_rank`.
     """
-    threads = _threads(threads)
-    trapezoid, seed = _trapezoid(ap), _seed(seed)
+    threads = _checks.threads(threads)
+    trapezoid, seed = _trapezoid(ap), _checks.seed(seed)
     matrix = None
     if distmat:
         matrix = compute_distance_matrix(query, gallery, metric, threads=threads)
@@ -231,7 +205,7 @@ def embed_split(m, split, *, flip=False, normalize=True, indices=None, progress=
         pictures = split.batch(part)
         if isinstance(pictures, list):
             pictures = _core._images_to_input(pictures, m.height, m.width, nchw=True,
-                                              threads=_threads(None))
+                                              threads=_checks.threads(None))
         return pictures
 
     with ThreadPoolExecutor(1, "reidc-read") as reader:
@@ -265,7 +239,8 @@ def evaluate(m, dataset, *, flip=None, ap="precision", distmat=False, max_rank=5
 
     import numpy
 
-    _trapezoid(ap), _seed(seed), _threads(threads)  # wrong input is refused before the long part
+    # Wrong input is refused before the long part.
+    _trapezoid(ap), _checks.seed(seed), _checks.threads(threads)
     query, gallery = getattr(dataset, "query", None), getattr(dataset, "gallery", None)
     if not hasattr(m, "embed") or query is None or gallery is None:
         wrong = "m: expected a network" if not hasattr(m, "embed") else (

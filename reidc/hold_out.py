@@ -3,8 +3,9 @@ import copy
 
 import numpy as np
 
+from reidc import _checks
 from reidc._core import ArgumentError, ArgumentTypeError
-from reidc.datasets import _divide, _seed, _some
+from reidc.datasets import _divide, _some
 from reidc.recipe import check_validation
 from reidc.splits import Labelled
 
@@ -64,7 +65,7 @@ def hold_out(dataset, validation, seed=0):
         raise ArgumentTypeError(f"dataset: expected a data set, got {type(dataset).__name__}")
     if validation is True:
         return dataset, _own(dataset)
-    seed, split = _seed(seed), dataset.train
+    seed, split = _checks.seed(seed), dataset.train
     pids = np.asarray(split.pids)
     camids = None if getattr(split, "camids", None) is None else np.asarray(split.camids)
     known = np.unique(pids)

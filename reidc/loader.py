@@ -1,29 +1,15 @@
 """Batches for training: sampled, decoded and augmented in C beside the training step."""
-import operator
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from reidc import _core
+from reidc import _checks, _core
 from reidc._core import ArgumentError, ArgumentTypeError
 from reidc.augment import Augment, DeferredBatch
 from reidc.splits import ImageStore, Split, labels_of
 
 PK, ONCE, BALANCED = 0, 1, 2  # rc_sampler_kind
-
-
-def _count(name, value, low=1):
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        value = operator.index(value)
-    except TypeError:
-        raise ArgumentTypeError(
-            f"{name}: expected an integer, got {type(value).__name__}") from None
-    if not low <= value < 1 << 63:
-        raise ArgumentError(f"{name}: expected {low} or more, got {value}")
-    return value
 
 
 class Loader:
@@ -65,18 +51,18 @@ class Loader:
         if once and balanced:
             raise ArgumentError("once, balanced: choose one of them")
         self.split = split
-        self.identities = _count("identities", identities)
-        self.images = _count("images", images)
+        self.identities = _checks.count("identities", identities)
+        self.images = _checks.count("images", images)
         self.augment = Augment() if augment is None else augment
-        self.seed = _count("seed", seed, 0)
+        self.seed = _checks.seed(seed, 63)
         self.defer = bool(defer) and self.augment._core()["jitter"] == 0
-        self.workers = _count("workers", workers)
-        self.prefetch = _count("prefetch", prefetch, 0)
+        self.workers = _checks.count("workers", workers)
+        self.prefetch = _checks.count("prefetch", prefetch, 0)
         self.labels, self.num_classes = labels_of(split.pids)
         camids = getattr(split, "camids", None)
         self._camids = None if camids is None else np.asarray(camids, np.int64)
         self._kind = ONCE if once else BALANCED if balanced else PK
-        self._memory, self._store, self._seen = memory, None, {}
+        self._memory, self._store, self._seen = _checks.memory(memory), None, {}
         rule = self.augment._core()
         self._may_resize = not (rule["scale_crop"] or rule["jitter"] and rule["jitter_first"])
         self._order = None, None
@@ -96,7 +82,7 @@ class Loader:
 
     def set_epoch(self, epoch, batch=0):
         """Go on with batch number `batch` of epoch `epoch`, both from 0."""
-        epoch, batch = _count("epoch", epoch, 0), _count("batch", batch, 0)
+        epoch, batch = _checks.count("epoch", epoch, 0), _checks.count("batch", batch, 0)
         before, self.epoch = self.epoch, epoch
         if batch > len(self):
             most, self.epoch = len(self), before
@@ -109,7 +95,10 @@ class Loader:
 
     def load_state_dict(self, state):
         """Go on exactly where the loader stood whose state this is."""
-        if _count("seed", state["seed"], 0) != self.seed:
+        if not isinstance(state, dict) or not {"seed", "epoch", "batch"} <= state.keys():
+            kind = ArgumentError if isinstance(state, dict) else ArgumentTypeError
+            raise kind(f"state: expected what state_dict() gave, got {state!r:.60}")
+        if _checks.seed(state["seed"], 63) != self.seed:
             raise ArgumentError(
                 f"seed: the state is of seed {state['seed']}, this loader has {self.seed}")
         self.set_epoch(state["epoch"], state["batch"])

@@ -1,7 +1,7 @@
 """Inference in eight bits: what `Network.quantize` found, and what checkpoints keep of it."""
 import json
 
-from reidc import _core
+from reidc import _checks, _core
 
 METHODS = ("percentile", "mse")
 HEADER = "reidc.int8"  # in a checkpoint's header
@@ -61,13 +61,12 @@ def quantize(m, images, method, percentile, limit):
 
     if method not in METHODS:
         raise _core.ArgumentError(f"method: expected 'percentile' or 'mse', got {method!r}")
-    for name, value in (("percentile", percentile), ("limit", limit)):
-        if isinstance(value, bool) or not isinstance(value, (int, float, numpy.number)):
-            raise _core.ArgumentTypeError(f"{name}: expected a number, got {type(value).__name__}")
+    percentile = _checks.number("percentile", percentile)
+    limit = _checks.number("limit", limit)
     before = (in_float(m) if m.precision == "int8" else m).embed(images)
-    layers = m._quantize(images, method == "mse", float(percentile), float(limit))
+    layers = m._quantize(images, method == "mse", percentile, limit)
     cosine = float(numpy.mean(numpy.sum(before * m.embed(images), axis=1)))
-    return Quantization(layers, len(before), cosine, method, float(percentile), float(limit))
+    return Quantization(layers, len(before), cosine, method, percentile, limit)
 
 
 def in_float(m):

@@ -11,6 +11,7 @@ from io import BytesIO
 
 import numpy as np
 
+from reidc import _checks
 from reidc._core import ArgumentError, ArgumentTypeError, FileError, FileMissingError, config
 
 MEMORY = 4 << 30  # bytes of pictures kept in memory; more go to a memory-mapped temporary file
@@ -77,7 +78,7 @@ class ImageStore:
 
     def __init__(self, read, n, memory=None):
         self._read, self._kept = read, [None] * n
-        self._left = self._memory = MEMORY if memory is None else memory
+        self._left = self._memory = MEMORY if memory is None else _checks.memory(memory)
         self._lock = threading.RLock()
         self._file = self._chunk = None
         self._used = 0
@@ -237,6 +238,18 @@ class Images:
 
     def __array__(self, dtype=None, copy=None):
         return as_array(self, dtype, copy)
+
+
+def unanswered(query, gallery):
+    """Whether each query has nothing to find in the gallery (bool, n): nobody of its id, where
+    cameras are known under another camera; junk (-1) counts for nothing."""
+    cameras = query.camids is not None and gallery.camids is not None
+    seen = {}
+    for i, pid in enumerate(np.asarray(gallery.pids).tolist()):
+        if pid != -1:
+            seen.setdefault(pid, set()).add(gallery.camids[i] if cameras else 0)
+    return np.array([not seen.get(pid, set()) - {query.camids[i] if cameras else None}
+                     for i, pid in enumerate(np.asarray(query.pids).tolist())], bool)
 
 
 def labels_of(pids):

@@ -4,11 +4,11 @@ The C core draws every image alone from integers, with the same bytes on every m
 file lists, indexes and writes them.
 """
 import csv
-import operator
 import os
 
 import numpy as np
 
+from reidc import _checks
 from reidc._core import ArgumentError, ArgumentTypeError, SynthSet, config
 from reidc.splits import Labelled, as_array
 
@@ -17,23 +17,6 @@ LEVELS = {"easy": (0.35, 0.3), "normal": (0.7, 0.5), "hard": (1.0, 0.8)}
 WORDS = ("sex", "upper", "upper_color", "lower", "lower_color", "pattern", "second_color",
          "sleeve", "logo", "logo_color", "logo_on_back", "bag", "bag_color", "bag_side", "hair",
          "hair_color", "hat", "hat_color", "shoes_color", "boots", "skin")
-
-
-def _integer(value, name):
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise ArgumentTypeError(
-            f"{name}: expected an integer, got {type(value).__name__}") from None
-
-
-def _number(value, name, words=""):
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
-        raise ArgumentTypeError(
-            f"{name}: expected a number{words}, got {type(value).__name__}")
-    return float(value)
 
 
 def _identities(value):
@@ -45,9 +28,9 @@ def _identities(value):
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ArgumentError(f"identities: expected a pair (train, test), got {value!r}")
-        pair = tuple(_integer(v, "identities") for v in value)
+        pair = tuple(_checks.whole("identities", v) for v in value)
     else:
-        pair = (_integer(value, "identities"),) * 2
+        pair = (_checks.whole("identities", value),) * 2
     if not all(0 < v < 1 << 20 for v in pair):
         raise ArgumentError(f"identities: expected 1 to {(1 << 20) - 2} to train and to test, "
                             f"got {value!r}")
@@ -105,8 +88,7 @@ class Split(Labelled):
         if indices.size and indices.dtype.kind not in "iu":
             raise ArgumentTypeError(f"indices: expected integers, got {indices.dtype}")
         rows = self.rows[indices.astype(np.int64).reshape(-1)]
-        return self._core.render(rows, config()["threads"] if threads is None
-                                 else _threads(threads))
+        return self._core.render(rows, _checks.threads(threads))
 
     def __repr__(self):
         known = self.pids[self.pids > 0]
@@ -137,15 +119,11 @@ class Synthetic:
                 raise ArgumentError(
                     f"level: expected {', '.join(LEVELS)} or a number, got {level!r}")
             level, twins = LEVELS[level]
-        level, twins = _number(level, "level", " or a word"), _number(twins, "twins")
-        seed, cameras = _integer(seed, "seed"), _integer(cameras, "cameras")
-        if not 0 <= seed < 1 << 64:
-            raise ArgumentError(f"seed: expected 0 to 2**64 - 1, got {seed}")
-        if not 2 <= cameras <= 64:
-            raise ArgumentError(f"cameras: expected 2 to 64, got {cameras}")
+        level, twins = _checks.number("level", level, " or a word"), _checks.number("twins", twins)
+        seed, cameras = _checks.seed(seed), _checks.integer("cameras", cameras, 2, 64)
         size = (128, 64) if identities == "tiny" else (256, 128)
-        self.height = size[0] if height is None else _integer(height, "height")
-        self.width = size[1] if width is None else _integer(width, "width")
+        self.height = size[0] if height is None else _checks.whole("height", height)
+        self.width = size[1] if width is None else _checks.whole("width", width)
         for name, value in (("height", self.height), ("width", self.width)):
             if not 32 <= value <= 2048 or value % 16:
                 raise ArgumentError(
@@ -166,12 +144,12 @@ class Synthetic:
     def render(self, rows, threads=1):
         """Images of rows (n x 3 integers: identity 1.., camera 0.., index 0..): uint8 n x H x
         W x 3. Any row may be asked for, listed in a split or not."""
-        return self._core.render(rows, _threads(threads))
+        return self._core.render(rows, _checks.threads(threads))
 
     def masks(self, rows, threads=1):
         """The share of each pixel that shows the person, others and obstacles in front taken
         off: float32 n x H x W, 0..1."""
-        return self._core.masks(rows, _threads(threads))
+        return self._core.masks(rows, _checks.threads(threads))
 
     def yaws(self, rows):
         """Body angles, float64 n: radians in [-pi, pi), 0 faces the camera; NaN: nobody."""
@@ -179,12 +157,12 @@ class Synthetic:
 
     def visible(self, rows, threads=1):
         """The person's visible share of the image, float64 n, 0..1."""
-        return self._core.visible(rows, _threads(threads))
+        return self._core.visible(rows, _checks.threads(threads))
 
     def attributes(self, pid):
         """What is fixed about an identity: a dict of words, flags, colours (sRGB 0..1) and
         lengths (body heights)."""
-        return self._core.attributes(_integer(pid, "pid"))
+        return self._core.attributes(_checks.whole("pid", pid))
 
     def export(self, folder, format="jpg"):
         """Write the set as Market-1501's folders, `bounding_box_train`, `query` and
@@ -193,20 +171,13 @@ class Synthetic:
         format: "jpg" (quality 95, no chroma subsampling) or "png" (exact). Needs Pillow.
         Each file appears whole or not at all, labels.csv last. ValueError where one of the
         folders already holds files."""
-        return _export(self, os.fspath(folder), format)
+        return _export(self, _checks.path("folder", folder), format)
 
     def __repr__(self):
         return (f"Synthetic(train={len(self.train)}, query={len(self.query)}, "
                 f"gallery={len(self.gallery)} images, {self.height} x {self.width}, "
                 f"cameras={self.cameras}, seed={self.seed}, level={self.level:g}, "
                 f"twins={self.twins:g})")
-
-
-def _threads(value):
-    value = _integer(value, "threads")
-    if not 1 <= value <= 1 << 16:
-        raise ArgumentError(f"threads: expected 1 or more, got {value}")
-    return value
 
 
 FOLDERS = (("train", "bounding_box_train"), ("query", "query"), ("gallery", "bounding_box_test"))

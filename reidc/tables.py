@@ -6,9 +6,10 @@ import zipfile
 
 import numpy as np
 
+from reidc import _checks
 from reidc._core import ArgumentError, FileError, FileMissingError
-from reidc.datasets import (NAMES, Dataset, _divide, _note_single, _number, _path, _seed, _share,
-                            _some, _zero_based)
+from reidc.datasets import (NAMES, Dataset, _divide, _note_single, _number, _share, _some,
+                            _zero_based)
 from reidc.splits import Folder, ImageStore, Zip
 
 
@@ -48,9 +49,9 @@ class Table(Dataset):
     def __init__(self, csv, images=None, columns=None, *, splits=None, train=("train",),
                  validation=None, test=0.5, seed=0, memory=None):
         super().__init__()
-        self.csv = _path("csv", csv)
+        self.csv = _checks.path("csv", csv)
         self.name = os.path.basename(os.path.dirname(os.path.abspath(self.csv))) or "table"
-        test, seed = _share("test", test), _seed(seed)
+        test, seed = _share("test", test), _checks.seed(seed)
         paths, words, cameras, roles = self._read(columns or {}, splits or {})
         reader = self._reader(images, paths)
         store = ImageStore(reader, len(paths), memory)
@@ -132,7 +133,8 @@ class Table(Dataset):
         return None
 
     def _reader(self, images, paths):
-        root = os.path.dirname(self.csv) or "." if images is None else _path("images", images)
+        root = (os.path.dirname(self.csv) or "." if images is None
+                else _checks.path("images", images))
         if os.path.isdir(root):
             missing = [p for p in paths if not os.path.isfile(os.path.join(root, p))]
             reader = Folder(root, paths)

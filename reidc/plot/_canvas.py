@@ -3,6 +3,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from reidc import _checks
 from reidc._core import ArgumentError, ArgumentTypeError
 
 # Okabe and Ito 2008, "Color universal design".
@@ -190,22 +191,12 @@ def check_texts(texts, n, name):
     return [str(text) for text in texts]
 
 
-def check_count(name, value, low=1):
-    """An integer of `low` or more."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ArgumentTypeError(f"{name}: expected an integer, got {type(value).__name__}")
-    if value.__index__() < low:
-        raise ArgumentError(f"{name}: expected {low} or more, got {value}")
-    return value.__index__()
-
-
 def check_width(width):
     """Inches, above 0."""
-    if isinstance(width, bool) or not isinstance(width, (int, float, np.number)):
-        raise ArgumentTypeError(f"width: expected inches, got {type(width).__name__}")
+    width = _checks.number("width", width, " of inches")
     if not 1 <= width <= 100:
         raise ArgumentError(f"width: expected 1 to 100 inches, got {width}")
-    return float(width)
+    return width
 
 
 def ratio_of(images):

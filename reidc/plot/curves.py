@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 
+from reidc import _checks
 from reidc._core import ArgumentError, ArgumentTypeError, FileError, FileMissingError
 from reidc.plot import _canvas as c
 
@@ -69,7 +70,7 @@ def cmc(evaluations, *, names=None, max_rank=20, title=None, width=3.5):
     The legend gives mAP and rank-1 of each in percent, in the order given.
     TypeError, ValueError: something else; FileNotFoundError, OSError: no such file, or another one.
     """
-    width, max_rank = c.check_width(width), c.check_count("max_rank", max_rank)
+    width, max_rank = c.check_width(width), _checks.count("max_rank", max_rank)
 
     def single(value):
         return (hasattr(value, "cmc") or isinstance(value, (str, os.PathLike, np.ndarray))

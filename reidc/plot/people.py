@@ -3,7 +3,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from reidc import _shown
+from reidc import _checks, _shown
 from reidc._core import ArgumentError, ArgumentTypeError
 from reidc.plot import _canvas as c
 
@@ -83,7 +83,7 @@ def _distances(found, data, query, gallery, flip):
                             f"gallery pictures, got {matrix.shape[0]} x {matrix.shape[1]}")
     if result is None:
         result = e.Evaluation(e._core._rank_distmat(
-            np.ascontiguousarray(matrix), *who, False, False, 0, e._threads(None)), shape[1])
+            np.ascontiguousarray(matrix), *who, False, False, 0, _checks.threads(None)), shape[1])
     return matrix.__getitem__, result
 
 
@@ -92,7 +92,7 @@ def _chosen(queries, result, n):
         raise ArgumentTypeError("queries: expected how many, or a list of query numbers, got "
                                 f"{type(queries).__name__}")
     if np.ndim(queries) == 0:
-        return _shown.spread(result.ap, result.hits, c.check_count("queries", queries))
+        return _shown.spread(result.ap, result.hits, _checks.count("queries", queries))
     rows = np.asarray(queries)
     if rows.dtype.kind not in "iu" or rows.ndim != 1 or not rows.size:
         raise ArgumentTypeError("queries: expected how many, or a list of query numbers")
@@ -123,7 +123,7 @@ def ranking(found, data, *, queries=6, ranks=10, flip=None, title=None, width=7.
     a cross.
     TypeError, ValueError: input that does not fit; ValueError: no query has a match.
     """
-    width, ranks = c.check_width(width), c.check_count("ranks", ranks)
+    width, ranks = c.check_width(width), _checks.count("ranks", ranks)
     query, gallery = _sides(data)
     c.load()  # a missing matplotlib is said before pictures are embedded
     distances, result = _distances(found, data, query, gallery, flip)
@@ -183,12 +183,12 @@ def sheet(data, *, people=6, pictures=8, title=None, width=7.0):
         distractors. pictures: the most of each, one of each camera first.
     TypeError, ValueError: input that does not fit, an identity that is not there.
     """
-    width, pictures = c.check_width(width), c.check_count("pictures", pictures)
+    width, pictures = c.check_width(width), _checks.count("pictures", pictures)
     split = _side(getattr(data, "train", None) if hasattr(data, "train") else data, "data")
     if np.ndim(people) == 0:
-        chosen = _shown.people(split.pids, c.check_count("people", people))
+        chosen = _shown.people(split.pids, _checks.count("people", people))
     else:
-        chosen = [c.check_count("people", pid, -1) for pid in people]
+        chosen = [_checks.count("people", pid, -1) for pid in people]
         missing = [pid for pid in chosen if not (split.pids == pid).any()]
         if missing or not chosen:
             raise ArgumentError(f"people: no pictures of {missing[0]}" if missing else

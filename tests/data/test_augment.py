@@ -242,6 +242,16 @@ def test_wrong_images_and_frozen():
         a(np.zeros((1, 16, 8, 3)))
     with pytest.raises(ValueError, match="3 x H x W"):
         a(np.zeros((1, 3, 16, 8), np.uint8))
+    image = np.zeros((1, 16, 8, 3), np.uint8)
+    for change, error, word in [
+            (dict(seed=-1), ValueError, "seed: expected 0 to"), (dict(seed=0.5), TypeError, "seed"),
+            (dict(epoch=-1), ValueError, "epoch: expected 0 or more, got -1"),
+            (dict(first="a"), TypeError, "first"), (dict(threads=0), ValueError, "threads"),
+            (dict(first=1 << 63), ValueError, "first")]:
+        with pytest.raises(error, match=word):
+            a(image, **change)
+    assert np.array_equal(a(image, seed=(1 << 64) - 1, threads=None),
+                          a(image, seed=np.uint64((1 << 64) - 1), threads=np.int8(1)))
     with pytest.raises(dataclasses.FrozenInstanceError):
         a.mirror = 1.0
     with pytest.raises(ValueError, match="sb"):

@@ -455,7 +455,7 @@ def test_arrays_without_cameras_with_a_share_or_with_splits():
 
 
 @pytest.mark.parametrize("images, pids, camids, error, word", [
-    (np.zeros((2, 3, 8, 4), np.uint8), [1, 2], None, ValueError, "ask 'N x H x W x 3'"),
+    (np.zeros((2, 3, 8, 4), np.uint8), [1, 2], None, ValueError, r"transpose\(0, 2, 3, 1\)"),
     (np.zeros((2, 8, 4, 3), np.float32), [1, 2], None, TypeError, "uint8"),
     (np.zeros((8, 4, 3), np.uint8), [1, 2], None, ValueError, "dimensions"),
     ([np.zeros((8, 4), np.uint8)], [1], None, ValueError, r"images\[0\]"),
@@ -464,10 +464,18 @@ def test_arrays_without_cameras_with_a_share_or_with_splits():
     (np.zeros((2, 8, 4, 3), np.uint8), [1], None, ValueError, "pids"),
     (np.zeros((2, 8, 4, 3), np.uint8), [1.0, 2.0], None, TypeError, "pids"),
     (np.zeros((2, 8, 4, 3), np.uint8), [1, -2], None, ValueError, "pids"),
+    (np.zeros((2, 8, 4, 3), np.uint8), np.array([1, 1 << 63], np.uint64), None, ValueError,
+     r"pids: expected numbers below 2\*\*63"),
     (np.zeros((2, 8, 4, 3), np.uint8), [1, 2], [1], ValueError, "camids")])
 def test_arrays_wrong_inputs(images, pids, camids, error, word):
     with pytest.raises(error, match=word):
         Arrays(images, pids, camids)
+
+
+def test_arrays_wrong_splits():
+    for splits in (5, "train", ["train"], ["train", "test"]):
+        with pytest.raises(ValueError, match="splits: expected 2 words"):
+            Arrays(np.zeros((2, 8, 4, 3), np.uint8), [1, 2], splits=splits)
 
 
 # ---- real sets -------------------------------------------------------------------------------

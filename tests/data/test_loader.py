@@ -245,7 +245,10 @@ def test_memory_limit_gives_the_same_pictures():
     (dict(identities=0), ValueError, "identities"),
     (dict(images=2.0), TypeError, "images"), (dict(seed=-1), ValueError, "seed"),
     (dict(augment=dict(mirror=1)), TypeError, "augment"), (dict(workers=0), ValueError, "workers"),
-    (dict(once=True, balanced=True), ValueError, "once"), (dict(shuffle=1), TypeError, "shuffle")])
+    (dict(once=True, balanced=True), ValueError, "once"), (dict(shuffle=1), TypeError, "shuffle"),
+    (dict(memory="4G"), TypeError, "memory: expected a number of bytes or None, got str"),
+    (dict(memory=-1), ValueError, "memory: expected 0 bytes or more, got -1"),
+    (dict(seed=1 << 63), ValueError, r"seed: expected 0 to 2\*\*63 - 1")])
 def test_wrong_options_are_refused(change, error, word):
     with pytest.raises(error, match=word):
         loader(**change)
@@ -272,7 +275,9 @@ def test_wrong_places_are_refused_and_change_nothing():
     for call, error in [(lambda: load.set_epoch(-1), ValueError),
                         (lambda: load.set_epoch(0, 99), ValueError),
                         (lambda: load.set_epoch(0.5), TypeError),
-                        (lambda: load.load_state_dict(dict(seed=1, epoch=0, batch=0)), ValueError)]:
+                        (lambda: load.load_state_dict(dict(seed=1, epoch=0, batch=0)), ValueError),
+                        (lambda: load.load_state_dict(dict(seed=0)), ValueError),
+                        (lambda: load.load_state_dict(None), TypeError)]:
         with pytest.raises(error):
             call()
         assert (load.epoch, load.batch) == (1, 2)

@@ -245,6 +245,11 @@ def test_interval():
                 {"metric": 0}, {"metric": True}):
         with pytest.raises(ValueError):
             result.interval(**bad)
+    for bad in ({"level": "0.9"}, {"repeats": 50.0}):
+        with pytest.raises(TypeError, match=f"{[*bad][0]}: expected a"):
+            result.interval(**bad)
+    with pytest.raises(TypeError, match="k: expected an integer, got float"):
+        result.rank(1.0)
 
 
 def test_result_prints_saves_and_names_the_skipped(tmp_path):
@@ -264,7 +269,7 @@ def test_result_prints_saves_and_names_the_skipped(tmp_path):
     assert data["provenance"]["protocol"]["ap"] == "precision"
     assert data["provenance"]["config"] == reidc.config()
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
-    with pytest.raises(ValueError, match="k: expected 1..50"):
+    with pytest.raises(ValueError, match="k: expected 1 to 50, got 51"):
         result.rank(51)
 
 
@@ -292,6 +297,7 @@ GOOD = dict(distmat=np.zeros((2, 3), np.float32), q_pids=[0, 1], g_pids=[0, 1, 1
     (TypeError, "max_rank", {"max_rank": 1.5}),
     (ValueError, "ap: expected", {"ap": "area"}),
     (ValueError, "threads", {"threads": 0}),
+    (TypeError, "threads: expected an integer or None, got float", {"threads": 2.0}),
     (ValueError, "seed", {"seed": -1}),
     (ValueError, "no query has a match", {"g_camids": [0, 0, 0]}),
     (ValueError, "no query has a match", {"q_pids": [-1, -1], "g_pids": [-1, -1, -1]}),
