@@ -3,7 +3,17 @@ import os
 import tempfile
 from contextlib import contextmanager
 
-from reidc import _core
+from reidc import _checks, _core
+
+
+def make_folder(path):
+    """The folder and those above it, where they are not there yet. OSError: they cannot be."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except FileExistsError:
+        raise _core.FileError(f"{path}: expected a folder, a file has this name") from None
+    except OSError as error:
+        raise _core.FileError(f"{path}: cannot create this folder: {error.strerror}") from None
 
 
 @contextmanager
@@ -14,7 +24,9 @@ def write_atomic(path):
     an error (a full disk, an exception in the block) `path` is what it was before and the temporary
     file is gone.
     """
-    path = os.path.abspath(os.fspath(path))
+    path = os.path.abspath(_checks.path("path", path))
+    if os.path.isdir(path):
+        raise _core.FileError(f"{path}: cannot create: a folder has this name")
     folder, name = os.path.split(path)
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder)

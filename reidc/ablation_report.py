@@ -11,6 +11,7 @@ import os
 from math import copysign, log, sqrt
 from statistics import fmean, stdev
 
+from reidc import _checks
 from reidc._files import write_atomic
 from reidc.ablation_tables import CROSS
 from reidc.progress import duration
@@ -224,8 +225,9 @@ class Ablation:
         self.provenance = provenance or self.provenance
         text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False,
                           default=str)
+        folder = _checks.path("folder", folder)
         for name, words in (("ablation.md", self.markdown()), ("ablation.json", text + "\n")):
-            with write_atomic(os.path.join(os.fspath(folder), name)) as file:
+            with write_atomic(os.path.join(folder, name)) as file:
                 file.write(words.encode())
 
 

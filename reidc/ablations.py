@@ -11,7 +11,7 @@ import sys
 
 from reidc import _checks, schedules
 from reidc._core import ArgumentError, FileError
-from reidc._files import write_atomic
+from reidc._files import make_folder, write_atomic
 from reidc.ablation_report import Ablation, circumstances
 from reidc.ablation_tables import TABLES
 from reidc.progress import duration
@@ -115,7 +115,7 @@ def run(system, dataset, out, *, scale="small", recipe=None, tables=None, rows=N
     """
     log = log or (lambda line: print(line, file=sys.stderr, flush=True))
     chosen, system = choose(system, tables), system.lower()
-    seeds = _checks.count("seeds", seeds)
+    seeds, out = _checks.count("seeds", seeds), _checks.path("out", out)
     base = base_recipe(system, scale, recipe, epochs, settings)
     work = _rows(chosen, rows)
     ablation = Ablation(system, chosen, {"scale": scale, "recipe": base, "data": repr(dataset),
@@ -176,15 +176,15 @@ def _network(system, recipe, dataset, pretrained, threads):
 
 
 def _folder(out, key, seed):
-    return os.path.join(os.fspath(out), key, f"seed{seed}")
+    return os.path.join(out, key, f"seed{seed}")
 
 
 def _claim_folder(out, setup):
     """Write the setup down, or hold it against the one that is there."""
-    path = os.path.join(os.fspath(out), SETUP)
+    path = os.path.join(out, SETUP)
     setup = json.loads(json.dumps(setup))  # lists, as in the file
     if not os.path.exists(path):
-        os.makedirs(out, exist_ok=True)
+        make_folder(out)
         with write_atomic(path) as file:
             file.write(json.dumps(setup, indent=1).encode() + b"\n")
         return

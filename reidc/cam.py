@@ -64,7 +64,7 @@ def run(arguments):
     from reidc.commands import Pictures, checkpoint_of, listed
     from reidc.networks import load
     from reidc.pictures import heat, save
-    from reidc._files import write_atomic
+    from reidc._files import make_folder, write_atomic
     from reidc.progress import counter
 
     target = _target(arguments.target)
@@ -86,7 +86,7 @@ def run(arguments):
         for first, images in _runs(pictures):
             found = m.grad_cam(images, reference, arguments.layer, head=arguments.head,
                                method=arguments.method)
-            os.makedirs(output, exist_ok=True)
+            make_folder(output)
             for name, image, one in zip(names[first:], images, found):
                 save(heat(image, one), os.path.join(output, name))
             maps.append(found)

@@ -4,6 +4,7 @@ import os
 import re
 from statistics import mean, stdev
 
+from reidc import _checks
 from reidc._core import ArgumentError, FileError, FileMissingError
 
 METRICS = ("mAP", "rank-1", "rank-5", "rank-10", "mINP")
@@ -41,7 +42,7 @@ def compare(runs):
 
 
 def _runs_of(place):
-    place = os.fspath(place)
+    place = _checks.path("runs", place)
     if os.path.isfile(os.path.join(place, "recipe.json")):
         return [place]
     if not os.path.isdir(place):

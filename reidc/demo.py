@@ -29,6 +29,7 @@ def run(arguments):
     """The whole demo; exit status 1 where the network did not learn."""
     import reidc
     from reidc import pictures, recipes
+    from reidc._files import make_folder
     from reidc.trainer import Trainer
 
     began, form = time.monotonic(), QUICK if arguments.quick else FULL
@@ -39,7 +40,7 @@ def run(arguments):
     if arguments.epochs:
         recipe.set("epochs", arguments.epochs)
     run_dir = os.path.join(arguments.out, "run")
-    os.makedirs(run_dir, exist_ok=True)
+    make_folder(run_dir)
 
     data = reidc.datasets.Synthetic(form["identities"])
     m = reidc.MBGN(data.train.num_classes, seed=arguments.seed, threads=arguments.threads,

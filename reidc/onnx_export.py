@@ -9,7 +9,7 @@ import warnings
 
 import numpy
 
-from reidc import _core
+from reidc import _checks, _core
 from reidc._onnx_builder import IR_VERSION, OPSET, Builder, Value
 
 INPUTS = ("float32", "uint8")
@@ -50,12 +50,10 @@ def _checked(m, flip, normalize, batch, input, fold, check):
 
 def export(m, path, *, flip, normalize, batch, input, fold, check):
     """`Network.export_onnx`."""
-    import os
-
     from reidc._files import write_atomic
 
     _checked(m, flip, normalize, batch, input, fold, check)
-    path = os.fspath(path)
+    path = _checks.path("path", path)
     onnx, runtime = packages(check)
     model, moving = make_model(m, onnx, flip=flip, normalize=normalize, batch=batch, input=input,
                                fold=fold)

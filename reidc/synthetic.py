@@ -10,6 +10,7 @@ import numpy as np
 
 from reidc import _checks
 from reidc._core import ArgumentError, ArgumentTypeError, SynthSet, config
+from reidc._files import make_folder
 from reidc.splits import Labelled, as_array
 
 SIZES = {"small": (240, 120), "tiny": (32, 32), "market": (751, 750)}
@@ -209,7 +210,7 @@ def _export(data, folder, kind):
         raise ArgumentError(f"format: expected 'jpg' or 'png', got {kind!r}")
     for _, name in FOLDERS:
         target = os.path.join(folder, name)
-        os.makedirs(target, exist_ok=True)
+        make_folder(target)
         if os.listdir(target):
             raise ArgumentError(f"folder: expected {target} to be empty or absent, it holds "
                                 f"{len(os.listdir(target))} files")

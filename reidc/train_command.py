@@ -158,7 +158,7 @@ def _one(arguments, again, started=lambda: None):
 
 def _fresh(arguments):
     from reidc import recipes
-    from reidc._files import write_atomic
+    from reidc._files import make_folder, write_atomic
     from reidc.networks import SYSTEMS
     from reidc.weights import load_pretrained, resolve_pretrained
 
@@ -180,7 +180,7 @@ def _fresh(arguments):
     if pretrained:
         report = str(load_pretrained(m, pretrained))
         _note("\n".join(line for line in report.splitlines() if line.split()[0] != "loaded"))
-    os.makedirs(arguments.out, exist_ok=True)
+    make_folder(arguments.out)
     if pretrained:
         with write_atomic(os.path.join(arguments.out, "pretrained.txt")) as file:
             file.write(report.encode() + b"\n")

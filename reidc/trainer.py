@@ -13,9 +13,9 @@ import threading
 import time
 from contextlib import nullcontext
 
-from reidc import recipes
+from reidc import _checks, recipes
 from reidc._core import ArgumentError, ArgumentTypeError, FileError, FileMissingError
-from reidc._files import write_atomic
+from reidc._files import make_folder, write_atomic
 from reidc.augment import Augment
 from reidc.evaluation import evaluate
 from reidc.hold_out import hold_out
@@ -67,7 +67,7 @@ class Trainer:
         given = hasattr(validation, "query") and hasattr(validation, "gallery")
         if validation is not None and not given:
             self.recipe["validation"] = validation
-        self.run_dir = os.fspath(run_dir)
+        self.run_dir = _checks.path("run_dir", run_dir)
         self._log = log or (lambda line: print(line, file=sys.stderr, flush=True))
         r = self.recipe.check()
         self.dataset, self.validation, held, hint = dataset, validation, "", ""
@@ -352,7 +352,7 @@ class Trainer:
         epochs = self.recipe["epochs"] if epochs is None else epochs
         if resume:
             self.restore()
-        os.makedirs(self.run_dir, exist_ok=True)
+        make_folder(self.run_dir)
         with write_atomic(os.path.join(self.run_dir, "recipe.json")) as file:
             file.write(json.dumps(self.recipe, indent=1).encode() + b"\n")
         main = threading.current_thread() is threading.main_thread()

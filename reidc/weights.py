@@ -3,7 +3,7 @@ that a file says, out whole or not at all; and ImageNet or re-ID weights of othe
 """
 import os
 
-from reidc import _core
+from reidc import _checks, _core
 from reidc._mapping import Report, map_weights  # noqa: F401
 
 SUFFIXES = (".safetensors", ".npz")
@@ -17,7 +17,12 @@ def read_weights(path):
     OSError: unreadable, truncated, of another kind, or with content that only a program could
     rebuild.
     """
-    path = os.fspath(path)
+    path = _checks.path("path", path)
+    if os.path.isdir(path):
+        inside = [name for name in ("best.safetensors", "last.safetensors")
+                  if os.path.isfile(os.path.join(path, name))]
+        raise _core.FileError(f"{path}: expected a file, got a folder" + (
+            f"; the network of this run is in {inside[0]}" if inside else ""))
     if not os.path.isfile(path):
         return _core.read_safetensors(path)  # which says what is wrong
     with open(path, "rb") as file:
@@ -104,7 +109,7 @@ def _read_npz(path):
 
 def write_weights(path, tensors, metadata=None):
     """Write {name: array} and {str: str} to `.safetensors` or `.npz`, whole or not at all."""
-    path = os.fspath(path)
+    path = _checks.path("path", path)
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in SUFFIXES:
         raise _core.ArgumentError(f"path: expected a .safetensors or .npz file, got {path}")
@@ -143,7 +148,7 @@ def resolve_pretrained(name_or_path):
     A hub id is `owner/name`, or `owner/name/file`, each with `@revision` if wanted; it needs the
     package huggingface_hub. FileNotFoundError: a path without a file. ImportError: no hub package.
     """
-    text = os.fspath(name_or_path)
+    text = _checks.path("pretrained", name_or_path)
     if os.path.isfile(text):
         return text
     known = (".safetensors", ".npz", ".pth", ".pt", ".bin", ".tar")

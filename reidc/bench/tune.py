@@ -12,6 +12,7 @@ import statistics
 import time
 
 from reidc import _core, _tuned
+from reidc._files import make_folder, write_atomic
 from reidc.bench import contestants
 
 SLICE = 0.1  # seconds of steps in a turn, at least one step
@@ -165,8 +166,6 @@ def existing(path, version, note):
 
 def write(path, version, kept, results, threads, processor):
     """The table, in one go: what was measured now in the place of what was there."""
-    from reidc._files import write_atomic
-
     day = datetime.date.today().isoformat()
     lines = dict(kept)
     for found in results:
@@ -220,7 +219,7 @@ def run(cases, setting, rounds, pause, out, record, leave_out):
             print("nothing to choose: nothing written")
             return
         if not out:
-            os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+            make_folder(os.path.dirname(os.path.abspath(path)))
         count = write(path, version, kept, results, setting.threads,
                       record["machine"]["processor"])
         changed = sum(found["chosen"] != found["rule"] for found in results)

@@ -114,7 +114,7 @@ def _history(run, name):
     if hasattr(run, "history"):
         run = run.history
     if isinstance(run, (str, os.PathLike)):
-        path = os.fspath(run)
+        path = _checks.path(where, run)
         path = os.path.join(path, "metrics.csv") if os.path.isdir(path) else path
         rows = list(csv.DictReader(_read(path, where).splitlines()))
         try:

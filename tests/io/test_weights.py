@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import reidc
+from reidc._files import make_folder
 from reidc.weights import (
     load_pretrained, map_weights, read_weights, resolve_pretrained, write_weights)
 
@@ -116,6 +117,41 @@ def test_kinds_of_files_are_told_by_content(tmp_path):
         with pytest.raises(TypeError):
             write_weights(tmp_path / "c.npz", bad)
     assert not (tmp_path / "c.npz").exists()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_folders_where_files_should_be(tmp_path, suffix):
+    x, run = {"a": np.ones(2, np.float32)}, tmp_path / f"run{suffix}"
+    run.mkdir()
+    with pytest.raises(OSError, match="expected a file, got a folder$"):
+        read_weights(run)
+    write_weights(run / "last.safetensors", x)
+    with pytest.raises(OSError, match="got a folder; the network of this run is in last.safetens"):
+        read_weights(run)
+    write_weights(run / "best.safetensors", x)
+    with pytest.raises(OSError, match="the network of this run is in best.safetensors"):
+        read_weights(str(run).encode())
+    with pytest.raises(OSError, match="folder|directory"):
+        write_weights(run, x)
+    assert sorted(os.listdir(tmp_path)) == [run.name] and len(os.listdir(run)) == 2
+    for call in (read_weights, resolve_pretrained, lambda path: write_weights(path, x)):
+        with pytest.raises(TypeError, match="expected a path, got int"):
+            call(3)
+        with pytest.raises(ValueError, match="expected a path, got ''"):
+            call("")
+
+
+def test_files_where_folders_should_be(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file: expected a folder, a file has this name"):
+        make_folder(tmp_path / "file")
+    with pytest.raises(OSError, match="deep: cannot create this folder: Not a directory"):
+        make_folder(tmp_path / "file" / "deep")
+    with pytest.raises(OSError, match="cannot create this folder: Not a directory") as caught:
+        reidc.datasets.Synthetic((2, 2), cameras=2).export(tmp_path / "file")
+    assert isinstance(caught.value, reidc.Error)
 
 
 # ---- names ---------------------------------------------------------------------------------------
