@@ -107,28 +107,6 @@ unknown(const rc_system *system, const char *name, rc_error *err)
                    name, rc_nearest_name(name, names));
 }
 
-static const char *
-value_text(const rc_setting *s, char text[64])
-{
-    switch (s->kind) {
-    case RC_SETTING_NONE:
-        return "None";
-    case RC_SETTING_BOOL:
-        return s->i ? "True" : "False";
-    case RC_SETTING_INT:
-        snprintf(text, 64, "%lld", (long long)s->i);
-        return text;
-    case RC_SETTING_REAL:
-        snprintf(text, 64, "%g", s->r);
-        return text;
-    case RC_SETTING_TEXT:
-        snprintf(text, 64, "'%.50s'", s->s);
-        return text;
-    default:
-        return "a tuple";
-    }
-}
-
 static rc_status
 integer(const rc_setting *s, double low, double high, int64_t *out, rc_error *err)
 {
@@ -137,7 +115,7 @@ integer(const rc_setting *s, double low, double high, int64_t *out, rc_error *er
         return rc_fail(err, s->kind == RC_SETTING_BOOL || s->kind == RC_SETTING_NONE
                                     || s->kind == RC_SETTING_LIST || s->kind == RC_SETTING_TEXT
                                 ? RC_TYPE : RC_ARGUMENT,
-                       "%s: expected an integer, got %s", s->name, value_text(s, text));
+                       "%s: expected an integer, got %s", s->name, rc_setting_text(s, text));
     }
     if ((double)s->i < low || (double)s->i > high) {
         return rc_fail(err, RC_ARGUMENT, "%s: expected %.0f to %.0f, got %lld", s->name, low, high,
@@ -153,7 +131,7 @@ boolean(const rc_setting *s, int64_t *out, rc_error *err)
     char text[64];
     if (s->kind != RC_SETTING_BOOL) {
         return rc_fail(err, RC_ARGUMENT, "%s: expected True or False, got %s", s->name,
-                       value_text(s, text));
+                       rc_setting_text(s, text));
     }
     *out = s->i;
     return RC_OK;
@@ -166,7 +144,7 @@ number(const rc_setting *s, double low, double high, double *out, rc_error *err)
     double value = s->kind == RC_SETTING_INT || s->kind == RC_SETTING_BOOL ? (double)s->i : s->r;
     if (s->kind != RC_SETTING_INT && s->kind != RC_SETTING_REAL && s->kind != RC_SETTING_BOOL) {
         return rc_fail(err, RC_TYPE, "%s: expected a number, got %s", s->name,
-                       value_text(s, text));
+                       rc_setting_text(s, text));
     }
     if (!(value >= low && value <= high)) {
         return rc_fail(err, RC_ARGUMENT, "%s: expected %g to %g, got %g", s->name, low, high,
@@ -195,7 +173,7 @@ choice(const rc_setting *s, const char *choices, int64_t *out, rc_error *err)
         }
     }
     return rc_fail(err, RC_ARGUMENT, "%s: expected one of %s, got %s", s->name, choices,
-                   value_text(s, text));
+                   rc_setting_text(s, text));
 }
 
 static rc_status
@@ -203,7 +181,7 @@ letters_of(const rc_setting *s, const char *choices, char out[8], rc_error *err)
 {
     char text[64];
     if (s->kind != RC_SETTING_TEXT) {
-        return rc_fail(err, RC_TYPE, "%s: expected text, got %s", s->name, value_text(s, text));
+        return rc_fail(err, RC_TYPE, "%s: expected text, got %s", s->name, rc_setting_text(s, text));
     }
     size_t length = strlen(s->s);
     bool fits = length < 8;
@@ -212,7 +190,7 @@ letters_of(const rc_setting *s, const char *choices, char out[8], rc_error *err)
     }
     if (!fits) {
         return rc_fail(err, RC_ARGUMENT, "%s: expected letters of '%s', each at most once, got %s",
-                       s->name, choices, value_text(s, text));
+                       s->name, choices, rc_setting_text(s, text));
     }
     memset(out, 0, 8);
     memcpy(out, s->s, length);
@@ -226,7 +204,7 @@ subset(const rc_switch *w, const rc_setting *s, int64_t *out, rc_error *err)
     int64_t found = 0;
     if (s->kind != RC_SETTING_LIST) {
         return rc_fail(err, RC_TYPE, "%s: expected a tuple of integers, got %s", s->name,
-                       value_text(s, text));
+                       rc_setting_text(s, text));
     }
     for (int i = 0; i < s->count; i++) {
         bool fits = s->r_list[i] >= w->low && s->r_list[i] <= w->high
@@ -256,7 +234,7 @@ ratios(const rc_switch *w, const rc_setting *s, double out[2], rc_error *err)
     }
     if (s->kind != RC_SETTING_LIST) {
         return rc_fail(err, RC_TYPE, "%s: expected None or a tuple of two numbers, got %s", s->name,
-                       value_text(s, text));
+                       rc_setting_text(s, text));
     }
     if (s->count != 2) {
         return rc_fail(err, RC_ARGUMENT, "%s: expected two numbers, got %d", s->name, s->count);
@@ -330,7 +308,7 @@ read_common(const rc_setting *s, rc_net *net, backbone_settings *backbone, rc_er
     if (!strcmp(s->name, "backbone")) {
         if (s->kind != RC_SETTING_TEXT) {
             return rc_fail(err, RC_TYPE, "backbone: expected a name, got %s",
-                           value_text(s, text));
+                           rc_setting_text(s, text));
         }
         backbone->name = s->s;
     }

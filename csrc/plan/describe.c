@@ -12,7 +12,8 @@ plan_for(rc_model *m, int64_t batch, bool training, rc_plan **out, bool *made, r
     rc_plan_spec spec = {.n = batch, .in_step = training && m->info.has_loss,
                          .updates = training && m->info.has_loss && !m->on};
     if (batch < 1 || batch > 1 << 20) {
-        return rc_fail(err, RC_ARGUMENT, "batch: expected 1 or more, got %lld", (long long)batch);
+        return rc_fail(err, RC_ARGUMENT, "batch: expected 1 to %d, got %lld", 1 << 20,
+                       (long long)batch);
     }
     spec.kind = !training ? RC_PLAN_EVAL : m->info.has_loss ? RC_PLAN_LOSS : RC_PLAN_TRAIN;
     spec.input_gradient = spec.kind == RC_PLAN_TRAIN;

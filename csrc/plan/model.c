@@ -1,5 +1,6 @@
 /* A model: its weights, their initial values, and its cache of plans. */
 #define _GNU_SOURCE
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -280,17 +281,41 @@ rc_model_zero_grad(rc_model *m, rc_error *err)
 
 /* ---- making one ------------------------------------------------------------------------------ */
 
+const char *
+rc_setting_text(const rc_setting *s, char text[64])
+{
+    switch (s->kind) {
+    case RC_SETTING_NONE:
+        return "None";
+    case RC_SETTING_BOOL:
+        return s->i ? "True" : "False";
+    case RC_SETTING_INT:
+        snprintf(text, 64, "%lld", (long long)s->i);
+        return text;
+    case RC_SETTING_REAL:
+        snprintf(text, 64, s->r == floor(s->r) && fabs(s->r) < 1e6 ? "%.1f" : "%g", s->r);
+        return text;
+    case RC_SETTING_TEXT:
+        snprintf(text, 64, "'%.50s'", s->s);
+        return text;
+    default:
+        return "a tuple";
+    }
+}
+
 /* seed, threads, precision, memory: the settings that concern the model and not its graph. */
 static rc_status
 read_settings(rc_model *m, const rc_setting *settings, int n, bool others, rc_error *err)
 {
     m->info.threads = rc_cpu_count();
     m->real_size = sizeof(float);
+    char text[64];
     for (int i = 0; i < n; i++) {
         const rc_setting *s = &settings[i];
         if (!strcmp(s->name, "seed")) {
             if (s->kind != RC_SETTING_INT) {
-                return rc_fail(err, RC_TYPE, "seed: expected an integer");
+                return rc_fail(err, RC_TYPE, "seed: expected an integer, got %s",
+                               rc_setting_text(s, text));
             }
             if (s->i < 0) {
                 return rc_fail(err, RC_ARGUMENT, "seed: expected 0 to 2**63 - 1, got %lld",
@@ -302,7 +327,8 @@ read_settings(rc_model *m, const rc_setting *settings, int n, bool others, rc_er
                 continue;
             }
             if (s->kind != RC_SETTING_INT) {
-                return rc_fail(err, RC_TYPE, "threads: expected an integer or None");
+                return rc_fail(err, RC_TYPE, "threads: expected an integer or None, got %s",
+                               rc_setting_text(s, text));
             }
             if (s->i < 1 || s->i > RC_MAX_THREADS) {
                 return rc_fail(err, RC_ARGUMENT, "threads: expected 1 to %d, got %lld",
@@ -319,14 +345,13 @@ read_settings(rc_model *m, const rc_setting *settings, int n, bool others, rc_er
             } else if (s->kind != RC_SETTING_TEXT || strcmp(s->s, "float32")) {
                 return rc_fail(err, RC_ARGUMENT,
                                "precision: expected 'float32', 'bfloat16', 'int8' or 'float64', "
-                               "got '%.30s'",
-                               s->kind == RC_SETTING_TEXT ? s->s : "something else");
+                               "got %s", rc_setting_text(s, text));
             }
         } else if (!strcmp(s->name, "memory")) {
             m->info.low_memory = s->kind == RC_SETTING_TEXT && !strcmp(s->s, "low");
             if (!m->info.low_memory && (s->kind != RC_SETTING_TEXT || strcmp(s->s, "normal"))) {
-                return rc_fail(err, RC_ARGUMENT, "memory: expected 'normal' or 'low', got '%.30s'",
-                               s->kind == RC_SETTING_TEXT ? s->s : "something else");
+                return rc_fail(err, RC_ARGUMENT, "memory: expected 'normal' or 'low', got %s",
+                               rc_setting_text(s, text));
             }
         } else if (!others) {
             return rc_fail(err, RC_TYPE, "build: unknown keyword '%.60s'", s->name);

@@ -36,6 +36,9 @@ typedef struct rc_setting {
     int count;
 } rc_setting;
 
+/* Its value, for messages. */
+const char *rc_setting_text(const rc_setting *s, char text[64]);
+
 /* A system of the registry ("baseline", "mbgn", …) with its switches by name: those of the
  * system's page and num_classes, height, width, backbone, width_multiplier, zero_init_residual,
  * seed, threads, precision, memory. Unknown names are RC_TYPE, values that do not fit RC_ARGUMENT; both

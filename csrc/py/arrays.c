@@ -16,7 +16,7 @@ checked(PyObject *object, const char *what, int rank, int typenum, const char *e
         }
     } else {
         rc_error err;
-        rc_status status = rc_fail(&err, RC_TYPE, "%s: expected a %s array, got %s", what,
+        rc_status status = rc_fail(&err, RC_TYPE, "%s: expected an array of %s, got %s", what,
                                    expected, Py_TYPE(object)->tp_name);
         return (PyArrayObject *)rc_py_raise(status, &err);
     }
@@ -31,9 +31,12 @@ checked(PyObject *object, const char *what, int rank, int typenum, const char *e
         rc_error err;
         if (text) {
             bool other_float = typenum == NPY_FLOAT32 && PyTypeNum_ISFLOAT(type);
-            rc_py_raise(rc_fail(&err, RC_TYPE, "%s: expected %s, got %s%s", what, expected, text,
-                                other_float ? " (.astype(numpy.float32) makes it fit)" : ""),
-                        &err);
+            bool none = PyArray_SIZE(array) == 0 && !PyArray_Check(object); /* [] is float64 */
+            rc_py_raise(
+                none ? rc_fail(&err, RC_ARGUMENT, "%s: expected %s, got an empty list", what, expected)
+                     : rc_fail(&err, RC_TYPE, "%s: expected %s, got %s%s", what, expected, text,
+                               other_float ? " (numpy.asarray(…, numpy.float32) makes it fit)" : ""),
+                &err);
         }
         Py_XDECREF(got);
         Py_DECREF(array);
@@ -69,7 +72,7 @@ rc_py_array_u8(PyObject *object, const char *what, int rank)
 PyArrayObject *
 rc_py_array_i64(PyObject *object, const char *what, int rank)
 {
-    return checked(object, what, rank, NPY_INT64, "integer", true);
+    return checked(object, what, rank, NPY_INT64, "integers", true);
 }
 
 PyArrayObject *
@@ -87,4 +90,49 @@ rc_py_number(PyObject *value, const char *what, double *out)
     }
     *out = PyFloat_AsDouble(value);
     return PyErr_Occurred() ? -1 : 0;
+}
+
+int
+rc_py_count(PyObject *value, const char *what, int64_t *out)
+{
+    PyObject *index = PyIndex_Check(value) && !PyBool_Check(value) ? PyNumber_Index(value)
+                                                                   : NULL; /* new */
+    if (!index) {
+        PyErr_Clear();
+        rc_py_fail(RC_TYPE, "%s: expected an integer, got %s", what, Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    int overflow = 0;
+    *out = PyLong_AsLongLongAndOverflow(index, &overflow);
+    Py_DECREF(index);
+    if (overflow) {
+        rc_py_fail(RC_ARGUMENT, "%s: expected 1 or more, and fewer than 2^63", what);
+        return -1;
+    }
+    if (*out < 1) {
+        rc_py_fail(RC_ARGUMENT, "%s: expected 1 or more, got %lld", what, (long long)*out);
+        return -1;
+    }
+    return 0;
+}
+
+int
+rc_py_text(PyObject *value, const char *what, bool none, const char **out)
+{
+    *out = NULL;
+    if (none && value == Py_None) {
+        return 0;
+    }
+    if (!PyUnicode_Check(value)) {
+        rc_py_fail(RC_TYPE, "%s: expected text%s, got %s", what, none ? " or None" : "",
+                   Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    Py_ssize_t size = 0;
+    *out = PyUnicode_AsUTF8AndSize(value, &size);
+    if (*out && strlen(*out) != (size_t)size) {
+        rc_py_fail(RC_ARGUMENT, "%s: expected text, got a zero byte in it", what);
+        return -1;
+    }
+    return *out ? 0 : -1;
 }

@@ -60,6 +60,10 @@ PyArrayObject *rc_py_array_u8(PyObject *object, const char *what, int rank);
 PyArrayObject *rc_py_array_i64(PyObject *object, const char *what, int rank);
 /* A number of Python's or NumPy's. 0, or -1 and an exception that names `what`. */
 int rc_py_number(PyObject *value, const char *what, double *out);
+/* A whole number from 1 on, likewise. */
+int rc_py_count(PyObject *value, const char *what, int64_t *out);
+/* Text, borrowed from `value`, likewise; `none`: None is fine, too, and gives NULL. */
+int rc_py_text(PyObject *value, const char *what, bool none, const char **out);
 /* py_cpu.c, for measurements: processor time of this thread for one thread (so that other
  * programs on the machine do not count), else the clock. */
 double rc_py_clock(int threads);

@@ -51,8 +51,13 @@ rc_py_image_list_init(rc_py_image_list *list, PyObject *object)
                                          PyArray_DIM(array, 1), PyArray_DIM(array, 2), 0};
         }
     } else {
-        PyObject *given = PySequence_Fast(object, "images: expected an array or a list"); /* new */
+        PyObject *given = PySequence_Fast(object, "images"); /* new */
         if (!given) {
+            if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+                PyErr_Clear();
+                rc_py_fail(RC_TYPE, "images: expected an array or a list, got %s",
+                           Py_TYPE(object)->tp_name);
+            }
             return -1;
         }
         list->n = PySequence_Fast_GET_SIZE(given);

@@ -188,15 +188,6 @@ rc_py_network_graph(PyObject *self, PyObject *Py_UNUSED(none))
 
 /* ---- plans --------------------------------------------------------------------------------------- */
 
-static bool
-batch_fits(long long batch)
-{
-    if (batch < 1) {
-        rc_py_fail(RC_ARGUMENT, "batch: expected 1 or more, got %lld", batch);
-    }
-    return batch >= 1;
-}
-
 /* Values a weight that an optimiser keeps; NULL: the page's. -1: unknown, an error is set. */
 static int
 states_of(const rc_model *m, const char *rule)
@@ -218,14 +209,16 @@ PyObject *
 rc_py_network_memory_plan(PyObject *self, PyObject *args, PyObject *kw)
 {
     static char *names[] = {"batch", "training", "optimizer", NULL};
-    long long batch;
+    PyObject *batch_object, *rule_object = Py_None; /* borrowed */
+    int64_t batch;
     int training = 1, states;
-    const char *rule = NULL;
+    const char *rule;
     rc_py_model *m = rc_py_network_get(self);
-    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "L|pz:memory_plan", names, &batch, &training,
-                                           &rule)
-        || !batch_fits(batch) || (states = states_of(m->model, rule)) < 0
-        || rc_py_model_enter(m) < 0) {
+    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "O|pO:memory_plan", names, &batch_object,
+                                           &training, &rule_object)
+        || rc_py_count(batch_object, "batch", &batch) < 0
+        || rc_py_text(rule_object, "optimizer", true, &rule) < 0
+        || (states = states_of(m->model, rule)) < 0 || rc_py_model_enter(m) < 0) {
         return NULL;
     }
     rc_plan_bytes bytes;
@@ -260,11 +253,13 @@ PyObject *
 rc_py_network_plan(PyObject *self, PyObject *args, PyObject *kw)
 {
     static char *names[] = {"batch", "training", NULL};
-    long long batch = 1;
+    PyObject *batch_object = NULL; /* borrowed */
+    int64_t batch = 1;
     int training = 0;
     rc_py_model *m = rc_py_network_get(self);
-    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "|L$p:plan", names, &batch, &training)
-        || !batch_fits(batch) || rc_py_model_enter(m) < 0) {
+    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "|O$p:plan", names, &batch_object, &training)
+        || (batch_object && rc_py_count(batch_object, "batch", &batch) < 0)
+        || rc_py_model_enter(m) < 0) {
         return NULL;
     }
     char *text = NULL;
@@ -301,12 +296,13 @@ PyObject *
 rc_py_network__convolutions(PyObject *self, PyObject *args, PyObject *kw)
 {
     static char *names[] = {"batch", "training", NULL};
-    long long batch;
+    PyObject *batch_object; /* borrowed */
+    int64_t batch;
     int training;
     rc_py_model *m = rc_py_network_get(self);
-    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "Lp:_convolutions", names, &batch,
+    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "Op:_convolutions", names, &batch_object,
                                           &training)
-        || !batch_fits(batch) || rc_py_model_enter(m) < 0) {
+        || rc_py_count(batch_object, "batch", &batch) < 0 || rc_py_model_enter(m) < 0) {
         return NULL;
     }
     rc_conv_time *found = NULL;

@@ -60,11 +60,13 @@ PyObject *
 rc_py_network_explain(PyObject *self, PyObject *args, PyObject *kw)
 {
     static char *names[] = {"images", "layer", "output", "gradient", NULL};
-    PyObject *object, *gradient_object, *result = NULL;
+    PyObject *object, *layer_object, *output_object, *gradient_object, *result = NULL;
     const char *layer, *output;
     rc_py_model *m = rc_py_network_get(self);
-    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "OssO:explain", names, &object, &layer,
-                                           &output, &gradient_object)) {
+    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "OOOO:explain", names, &object, &layer_object,
+                                           &output_object, &gradient_object)
+        || rc_py_text(layer_object, "layer", false, &layer) < 0
+        || rc_py_text(output_object, "output", false, &output) < 0) {
         return NULL;
     }
     const rc_model_info *info = rc_model_get_info(m->model);
@@ -251,11 +253,16 @@ PyObject *
 rc_py_network_grad_cam(PyObject *self, PyObject *args, PyObject *kw)
 {
     static char *names[] = {"images", "target", "layer", "head", "method", NULL};
-    PyObject *object, *target_object = Py_None, *result = NULL;
-    const char *layer = NULL, *head = NULL, *method = "gradcam";
+    PyObject *object, *target_object = Py_None, *layer_object = Py_None, *head_object = Py_None;
+    PyObject *method_object = NULL, *result = NULL;
+    const char *layer, *head, *method = "gradcam";
     rc_py_model *m = rc_py_network_get(self);
-    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "O|Oz$zs:grad_cam", names, &object,
-                                           &target_object, &layer, &head, &method)) {
+    if (!m || !PyArg_ParseTupleAndKeywords(args, kw, "O|OO$OO:grad_cam", names, &object,
+                                           &target_object, &layer_object, &head_object,
+                                           &method_object)
+        || rc_py_text(layer_object, "layer", true, &layer) < 0
+        || rc_py_text(head_object, "head", true, &head) < 0
+        || (method_object && rc_py_text(method_object, "method", false, &method) < 0)) {
         return NULL;
     }
     const rc_model_info *info = rc_model_get_info(m->model);

@@ -26,9 +26,15 @@ as_array(PyObject *object, const char *what, const char *expected)
     if (PyArray_Check(object)) {
         return (PyArrayObject *)Py_NewRef(object);
     }
-    if (PyList_Check(object) || PyTuple_Check(object)
-        || PyObject_HasAttrString(object, "__array__")) {
-        return (PyArrayObject *)PyArray_FROM_O(object); /* new */
+    bool list = PyList_Check(object) || PyTuple_Check(object);
+    if (list || PyObject_HasAttrString(object, "__array__")) {
+        PyArrayObject *array = (PyArrayObject *)PyArray_FROM_O(object); /* new */
+        if (!array && list && PyErr_ExceptionMatches(PyExc_ValueError)) { /* of this and that */
+            PyErr_Clear();
+            rc_py_fail(RC_ARGUMENT, "%s: expected %s, got a %s whose parts differ in size", what,
+                       expected, Py_TYPE(object)->tp_name);
+        }
+        return array;
     }
     return (PyArrayObject *)rc_py_fail(RC_TYPE, "%s: expected %s, got %s", what, expected,
                                        Py_TYPE(object)->tp_name);

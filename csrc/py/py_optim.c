@@ -101,7 +101,7 @@ clip_of(PyObject *value, double *out)
         return -1;
     }
     if (!(*out > 0) || !isfinite(*out)) {
-        rc_py_fail(RC_ARGUMENT, "clip_norm: expected a finite number above 0, or None");
+        rc_py_fail(RC_ARGUMENT, "clip_norm: expected a finite number above 0, or None, got %g", *out);
         return -1;
     }
     return 0;
@@ -234,7 +234,7 @@ set_lr(PyObject *self, PyObject *value, void *closure)
         return -1;
     }
     if (!isfinite(lr) || lr < 0) {
-        rc_py_fail(RC_ARGUMENT, "lr: expected a finite number >= 0");
+        rc_py_fail(RC_ARGUMENT, "lr: expected a finite number >= 0, got %g", lr);
         return -1;
     }
     if (rc_py_model_enter(f->shared) < 0) { /* not in the middle of a step */

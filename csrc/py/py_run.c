@@ -53,30 +53,6 @@ run_embed_there(rc_py_model *m, const rc_images *images, bool flip, bool normali
     return array;
 }
 
-/* None: 0. A positive integer otherwise; -1 and an exception. */
-static int64_t
-batch_size_of(PyObject *object, const char *what)
-{
-    if (object == Py_None) {
-        return 0;
-    }
-    PyObject *index = PyIndex_Check(object) && !PyBool_Check(object) ? PyNumber_Index(object)
-                                                                     : NULL; /* new */
-    if (!index) {
-        rc_py_fail(RC_TYPE, "%s: expected an integer, got %s", what, Py_TYPE(object)->tp_name);
-        return -1;
-    }
-    int overflow = 0;
-    int64_t value = PyLong_AsLongLongAndOverflow(index, &overflow);
-    Py_DECREF(index);
-    if (overflow || value < 1) {
-        rc_py_fail(RC_ARGUMENT, "%s: expected 1 or more%s", what,
-                   overflow > 0 ? ", and fewer than 2^63" : "");
-        return -1;
-    }
-    return value;
-}
-
 PyObject *
 rc_py_network_embed(PyObject *self, PyObject *args, PyObject *kw)
 {
@@ -89,9 +65,9 @@ rc_py_network_embed(PyObject *self, PyObject *args, PyObject *kw)
         return NULL;
     }
     const rc_model_info *info = rc_model_get_info(m->model);
-    int64_t batch = batch_size_of(batch_object, "batch_size");
+    int64_t batch = 0;
     rc_py_images in;
-    if (batch < 0) {
+    if (batch_object != Py_None && rc_py_count(batch_object, "batch_size", &batch) < 0) {
         return NULL;
     }
     if (info->dimension == 0) {

@@ -15,38 +15,36 @@
 
 /* ---- making one ------------------------------------------------------------------------------ */
 
-/* NULL, or what does not fit. NaN fits nowhere. */
-static const char *
-config_problem(const rc_optimizer_config *c)
+/* A setting from `least` on; NaN and infinity fit nowhere. */
+static rc_status
+check_finite(const char *name, double value, double least, const char *words, rc_error *err)
 {
-    if (!(c->lr >= 0) || !isfinite(c->lr)) {
-        return "lr: expected a finite number >= 0";
+    if (!(value >= least) || !isfinite(value)) {
+        return rc_fail(err, RC_ARGUMENT, "%s: expected a finite number%s, got %g", name, words, value);
     }
-    if (!(c->weight_decay >= 0) || !isfinite(c->weight_decay)) {
-        return "weight_decay: expected a finite number >= 0";
-    }
-    if (!(c->clip_norm >= 0) || !isfinite(c->clip_norm)) {
-        return "clip_norm: expected a finite number above 0, or None";
-    }
+    return RC_OK;
+}
+
+static rc_status
+check_config(const rc_optimizer_config *c, rc_error *err)
+{
+    RC_TRY(check_finite("lr", c->lr, 0, " >= 0", err));
+    RC_TRY(check_finite("weight_decay", c->weight_decay, 0, " >= 0", err));
+    RC_TRY(check_finite("clip_norm", c->clip_norm, 0, " above 0, or None", err));
     if (c->kind == RC_OPT_SGD) {
-        if (!(c->momentum >= 0) || !isfinite(c->momentum)) {
-            return "momentum: expected a finite number >= 0";
-        }
-        if (!isfinite(c->dampening)) {
-            return "dampening: expected a finite number";
-        }
+        RC_TRY(check_finite("momentum", c->momentum, 0, " >= 0", err));
+        RC_TRY(check_finite("dampening", c->dampening, -INFINITY, "", err));
         if (c->nesterov && (c->momentum == 0 || c->dampening != 0)) {
-            return "nesterov: needs momentum > 0 and dampening 0";
+            return rc_fail(err, RC_ARGUMENT, "nesterov: needs momentum > 0 and dampening 0, got %g and "
+                           "%g", c->momentum, c->dampening);
         }
-        return NULL;
+        return RC_OK;
     }
     if (!(c->beta1 >= 0 && c->beta1 < 1) || !(c->beta2 >= 0 && c->beta2 < 1)) {
-        return "betas: expected two numbers in [0, 1)";
+        return rc_fail(err, RC_ARGUMENT, "betas: expected two numbers in [0, 1), got %g and %g",
+                       c->beta1, c->beta2);
     }
-    if (!(c->eps >= 0) || !isfinite(c->eps)) {
-        return "eps: expected a finite number >= 0";
-    }
-    return NULL;
+    return check_finite("eps", c->eps, 0, " >= 0", err);
 }
 
 static rc_status
@@ -135,10 +133,7 @@ rc_optimizer_new(rc_model *m, const rc_optimizer_config *config,
                  rc_error *err)
 {
     *out = NULL;
-    const char *problem = config_problem(config);
-    if (problem) {
-        return rc_fail(err, RC_ARGUMENT, "%s", problem);
-    }
+    RC_TRY(check_config(config, err));
     rc_optimizer *o = rc_alloc_zero(1, sizeof *o);
     if (!o) {
         return rc_fail(err, RC_MEMORY, "optimizer: out of memory");
@@ -290,10 +285,7 @@ rc_optimizer_clips(const rc_optimizer *o)
 rc_status
 rc_optimizer_check(const rc_optimizer *o, rc_error *err)
 {
-    const char *problem = config_problem(&o->config);
-    if (problem) {
-        return rc_fail(err, RC_ARGUMENT, "%s", problem);
-    }
+    RC_TRY(check_config(&o->config, err));
     if (o->config.kind == RC_OPT_SGD && (o->config.momentum != 0) != (o->slots == 1)) {
         return rc_fail(err, RC_ARGUMENT,
                        "momentum: cannot change between zero and not zero after the start");

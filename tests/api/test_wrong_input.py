@@ -65,7 +65,7 @@ def test_images(m, images, kind, words):
 
 
 def test_ragged_list(m):
-    with unchanged(m), pytest.raises(ValueError):
+    with unchanged(m), pytest.raises(ValueError, match="images.* got a list whose parts differ"):
         m.embed([X[0], X[0, :30]])
 
 
@@ -74,11 +74,15 @@ def test_no_images_at_all(m):
         m.embed([])
     with pytest.raises(ValueError, match="images: expected one or more, got an empty batch"):
         m.quantize(np.zeros((0, 64, 32, 3), np.uint8))
+    with pytest.raises(ValueError, match="query: expected float32, got an empty list"):
+        reidc.compute_distance_matrix([], F[0, 0])
+    with pytest.raises(TypeError, match="images: expected an array or a list, got int"):
+        reidc.Augment(height=8, width=8)(3)
 
 
 def test_distances_of_other_floats():
     rows = np.zeros((2, 4))
-    with pytest.raises(TypeError, match=r"query: expected float32, got float64 \(\.astype"):
+    with pytest.raises(TypeError, match=r"query: expected float32, got float64 \(numpy.as"):
         reidc.compute_distance_matrix(rows, rows)
     with pytest.raises(TypeError, match=r"query: expected float32, got int64$"):
         reidc.compute_distance_matrix(rows.astype(np.int64), rows)
@@ -97,7 +101,7 @@ LABEL_CASES = [
     ("floats", LABELS.astype(float), TypeError, "labels.*integer.*float64"),
     ("bools", LABELS > 0, TypeError, "labels.*bool"),
     ("texts", list("abcdefgh"), TypeError, "labels"),
-    ("none", None, TypeError, "labels"),
+    ("none", None, TypeError, "labels: expected an array of integers, got NoneType"),
     ("mixed", [0, 0.5] * 4, TypeError, "labels"),
     ("rank 2", LABELS[:, None], ValueError, "labels.*1 dimension"),
     ("rank 0", np.array(1), ValueError, "labels.*1 dimension"),
@@ -249,11 +253,13 @@ CONSTRUCTORS = [
     (dict(device=0), TypeError, "device"),
     (dict(device="tpu"), ValueError, "device"),
     (dict(precision="float16"), ValueError, "precision"),
-    (dict(precision=32), ValueError, "precision"),
+    (dict(precision=32), ValueError, "precision.*got 32"),
+    (dict(memory=1.0), ValueError, "memory: expected 'normal' or 'low', got 1.0"),
     (dict(threads=0), ValueError, "threads"),
     (dict(threads=-1), ValueError, "threads"),
-    (dict(threads="all"), TypeError, "threads"),
-    (dict(seed="x"), TypeError, "seed"),
+    (dict(threads="all"), TypeError, "threads.*got 'all'"),
+    (dict(seed="x"), TypeError, "seed.*got 'x'"),
+    (dict(seed=1.0), TypeError, "seed: expected an integer, got 1.0"),
     (dict(seed=-1), ValueError, "seed: expected 0 to .*got -1"),
     (dict(seed=object()), TypeError, "seed"),
     (dict(pretrained="/no/such/file.safetensors"), FileNotFoundError, "no"),
@@ -312,9 +318,21 @@ def test_arguments_of_other_calls(m):
         (lambda: m.forward(X, train=True), TypeError, "train"),
         (lambda: m.train_step(X, LABELS, None), TypeError, "optimizer"),
         (lambda: m.train_step(X, LABELS, reidc.SGD(baseline(), 0.1)), ValueError, "another"),
-        (lambda: m.memory_plan(0), ValueError, "batch"),
-        (lambda: m.memory_plan("8"), TypeError, "integer"),
+        (lambda: m.memory_plan(0), ValueError, "batch: expected 1 or more, got 0"),
+        (lambda: m.memory_plan("8"), TypeError, "batch: expected an integer, got str"),
+        (lambda: m.memory_plan(True), TypeError, "batch: expected an integer, got bool"),
+        (lambda: m.memory_plan(1 << 40), ValueError, "batch: expected 1 to 1048576, got 10995"),
+        (lambda: m.memory_plan(8, optimizer=1), TypeError, "optimizer: expected text or None"),
         (lambda: m.plan(-1), ValueError, "batch"),
+        (lambda: m.plan(10**30), ValueError, "batch.*fewer than"),
+        (lambda: m.grad_cam(X, layer=4), TypeError, "layer: expected text or None, got int"),
+        (lambda: m.grad_cam(X, layer="a\0b"), ValueError, "layer: expected text, got a zero byte"),
+        (lambda: m.grad_cam(X, method=None), TypeError, "method: expected text, got NoneType"),
+        (lambda: reidc.Adam(m, -1), ValueError, "lr: expected a finite number >= 0, got -1"),
+        (lambda: reidc.Adam(m, 1, betas=(0, 1)), ValueError, r"in \[0, 1\), got 0 and 1"),
+        (lambda: reidc.Adam(m, 1, clip_norm=0), ValueError, "clip_norm.* above 0.*got 0"),
+        (lambda: reidc.SGD(m, 1, dampening=np.nan), ValueError, "dampening.*number, got nan"),
+        (lambda: reidc.SGD(m, 1, nesterov=True), ValueError, "momentum > 0 .*got 0 and 0"),
         (lambda: m.to("cuda:1x"), ValueError, "device"),
         (lambda: m.to("cuda:999"), reidc.DeviceError, "CUDA|cuda"),
         (lambda: setattr(m, "step", -1), ValueError, "step"),
