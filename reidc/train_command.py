@@ -177,6 +177,7 @@ def _fresh(arguments):
     data, validation = _held_out(open_data(kept), recipe)
     m = _build(system, data.num_classes, settings, seed=recipe["seed"], device=arguments.device,
                threads=arguments.threads)
+    recipe["system"], recipe["options"] = system, settings  # what runs, for recipe.json
     if pretrained:
         report = str(load_pretrained(m, pretrained))
         _note("\n".join(line for line in report.splitlines() if line.split()[0] != "loaded"))

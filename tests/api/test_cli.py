@@ -160,6 +160,9 @@ def test_traceback_on_request(capsys, tmp_path):
 def test_train_eval_embed_info(capsys, tmp_path, folder, trained):
     assert sorted(os.listdir(trained)) == ["eval.json", "last.safetensors", "metrics.csv",
                                            "metrics.jsonl", "recipe.json", "run.json"]
+    recipe, kept = (json.loads((trained / name).read_text()) for name in ("recipe.json",
+                                                                          "run.json"))
+    assert recipe["options"] == kept["options"] and recipe["options"]["height"] == 96
     status, out, _ = run(capsys, "eval", trained, "--interval", "--json", tmp_path / "e.json")
     assert status == 0 and "mAP" in out and "95 % interval" in out
     saved = json.loads((tmp_path / "e.json").read_text())
