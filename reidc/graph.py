@@ -3,7 +3,7 @@
 Every call adds nodes to a description in C, which knows the shapes at once; `build` makes a
 network of it. The calls are remembered as plain data, so that a checkpoint can hold them.
 """
-from reidc import _core
+from reidc import _checks, _core
 
 TRAIN, EVAL, LOSS = 1, 2, 4  # roles of an output
 _CALLS = ("input", "labels", "conv2d", "linear", "norm", "parameter", "node", "name", "output")
@@ -28,6 +28,16 @@ class Value:
 
     def __repr__(self):
         return f"<value {self._id}: {'×'.join(map(str, self.shape))}>"
+
+
+def _wholes(**values):
+    return [_checks.whole(name, value) for name, value in values.items()]
+
+
+def _several(name, values):
+    if not hasattr(values, "__iter__"):
+        raise _core.ArgumentTypeError(f"{name}: expected several, got {type(values).__name__}")
+    return values
 
 
 def _replay(core, calls):
@@ -83,8 +93,14 @@ class Graph:
         if name.startswith("center"):
             raise _core.ArgumentError("name: names beginning with 'center' are kept for centre "
                                       f"losses, got {name!r}")
-        self._taken.add(name)
         return name
+
+    def _layer(self, method, x, name, kind, *arguments):
+        """Adds one with parameters, whose name is taken once it fits."""
+        name = self._name(name, kind)
+        value = self._add(method, self._of(x), name, *arguments)
+        self._taken.add(name)
+        return value
 
     def _node(self, op, inputs, **attributes):
         return self._add("node", op, tuple(inputs), attributes)
@@ -93,7 +109,7 @@ class Graph:
 
     def input(self, channels, height, width):
         """The images: 3 channels, height and width in pixels. Once per graph."""
-        return self._add("input", channels, height, width)
+        return self._add("input", *_wholes(channels=channels, height=height, width=width))
 
     def conv2d(self, x, out_channels, kernel, *, stride=1, padding=0, groups=1, bias=False,
                name=None):
@@ -102,8 +118,9 @@ class Graph:
         Parameters name.weight (out_channels×C/groups×kernel×kernel), drawn Kaiming normal fan-out,
         and name.bias, zero, where `bias`.
         """
-        return self._add("conv2d", self._of(x), self._name(name, "conv"), out_channels, kernel,
-                         stride, padding, groups, bool(bias))
+        sizes = _wholes(out_channels=out_channels, kernel=kernel, stride=stride, padding=padding,
+                        groups=groups)
+        return self._layer("conv2d", x, name, "conv", *sizes, bool(bias))
 
     def linear(self, x, out_features, *, bias=True, init="kaiming_fan_out", name=None):
         """x W^T + b: N×C to N×out_features.
@@ -111,26 +128,29 @@ class Graph:
         init of the weight: 'kaiming_fan_out', 'kaiming_fan_in', 'classifier' (N(0, 0.001²)) or
         'uniform' (±1/sqrt(C)).
         """
-        return self._add("linear", self._of(x), self._name(name, "linear"), out_features,
-                         bool(bias), init)
+        out_features = _checks.whole("out_features", out_features)
+        return self._layer("linear", x, name, "linear", out_features, bool(bias), init)
 
     def batch_norm(self, x, *, frozen_bias=False, name=None):
         """Batch norm over N×C×H×W or N×C; momentum 0.1, eps 1e-5. frozen_bias: a BNNeck's."""
-        return self._add("norm", self._of(x), self._name(name, "bn"),
-                         "bnneck" if frozen_bias else "batch")
+        return self._layer("norm", x, name, "bn", "bnneck" if frozen_bias else "batch")
 
     def instance_norm(self, x, *, name=None):
         """Norm over the positions of each image and channel, with weight and bias; eps 1e-5."""
-        return self._add("norm", self._of(x), self._name(name, "in"), "instance")
+        return self._layer("norm", x, name, "in", "instance")
 
     def ibn(self, x, *, name=None):
         """IBN-a: instance norm (name.IN) on the first half of channels, batch norm (name.BN)."""
-        return self._add("norm", self._of(x), self._name(name, "ibn"), "ibn")
+        return self._layer("norm", x, name, "ibn", "ibn")
 
     def parameter(self, name, shape, *, mean=0.0, std=0.0, trained=True):
         """A parameter of its own for `op`, drawn from N(mean, std²). Up to 4 sizes."""
-        return self._add("parameter", self._name(name, "parameter"), tuple(shape), mean, std,
-                         bool(trained))
+        shape = tuple(_checks.whole("shape", n) for n in _several("shape", shape))
+        mean, std = _checks.number("mean", mean), _checks.number("std", std)
+        name = self._name(name, "parameter")
+        value = self._add("parameter", name, shape, mean, std, bool(trained))
+        self._taken.add(name)
+        return value
 
     # ---- layers without
 
@@ -140,7 +160,8 @@ class Graph:
 
     def leaky_relu(self, x, slope=0.01):
         """x where x > 0, else slope·x."""
-        return self._node("activation", [self._of(x)], act="leaky_relu", slope=float(slope))
+        slope = _checks.number("slope", slope)
+        return self._node("activation", [self._of(x)], act="leaky_relu", slope=slope)
 
     def sigmoid(self, x):
         """1 / (1 + exp(-x))"""
@@ -152,13 +173,14 @@ class Graph:
 
     def max_pool2d(self, x, kernel, stride=None, padding=0):
         """Maximum over kernel×kernel windows; stride None: the kernel."""
-        return self._node("max_pool2d", [self._of(x)], kernel=kernel,
-                          stride=kernel if stride is None else stride, pad=padding)
+        kernel, stride, padding = _wholes(
+            kernel=kernel, stride=kernel if stride is None else stride, padding=padding)
+        return self._node("max_pool2d", [self._of(x)], kernel=kernel, stride=stride, pad=padding)
 
     def avg_pool2d(self, x, kernel, stride=None):
         """Mean over kernel×kernel windows; stride None: the kernel."""
-        return self._node("avg_pool2d", [self._of(x)], kernel=kernel,
-                          stride=kernel if stride is None else stride)
+        kernel, stride = _wholes(kernel=kernel, stride=kernel if stride is None else stride)
+        return self._node("avg_pool2d", [self._of(x)], kernel=kernel, stride=stride)
 
     def mean(self, x):
         """Mean over all positions: N×C×H×W to N×C."""
@@ -174,6 +196,7 @@ class Graph:
         modes = {"mean": 0, "max": 1}
         if pool not in modes:
             raise _core.ArgumentError(f"pool: expected 'mean' or 'max', got {pool!r}")
+        start, stop = _wholes(start=start, stop=stop)
         if not 0 <= start < stop <= max(height, 1):
             raise _core.ArgumentError(f"rows: expected 0 <= start < stop <= {height}, got "
                                       f"{start}, {stop}")
@@ -190,16 +213,18 @@ class Graph:
 
     def dropout(self, x, p=0.5):
         """In training zero with probability p (0 <= p < 1), else times 1/(1-p)."""
+        p = _checks.number("p", p)
         if not 0 <= p < 1:
             raise _core.ArgumentError(f"p: expected 0 <= p < 1, got {p}")
-        return self._node("dropout", [self._of(x)], p=float(p)) if p else x
+        return self._node("dropout", [self._of(x)], p=p) if p else x
 
     def concat(self, values):
         """Channels one after the other."""
-        return self._node("concat", [self._of(v, "values") for v in values])
+        return self._node("concat", [self._of(v, "values") for v in _several("values", values)])
 
     def slice(self, x, start, stop):
         """Channels [start, stop)."""
+        start, stop = _wholes(start=start, stop=stop)
         return self._node("slice", [self._of(x)], **{"from": start, "to": stop})
 
     def mul(self, x, a):
@@ -224,12 +249,13 @@ class Graph:
 
         inputs: values, or None where the list says an input may be left out.
         """
-        ids = [None if x is None else self._of(x, "inputs") for x in inputs]
+        ids = [None if x is None else self._of(x, "inputs") for x in _several("inputs", inputs)]
         return self._node(name, ids, **attributes)
 
     def name(self, x, name):
         """Give a value a name, as `Network.graph()` shows it. Returns x."""
         self._core.name(self._of(x), self._name(name, "value"))
+        self._taken.add(name)
         self._calls.append(["name", [x._id, name]])
         return x
 
@@ -252,11 +278,14 @@ class Graph:
 
         check_device(device)
         if not isinstance(outputs, dict):
-            raise _core.ArgumentTypeError("outputs: expected a dict from names to values")
+            raise _core.ArgumentTypeError("outputs: expected a dict from names to values, got "
+                                          f"{type(outputs).__name__}")
         if "embedding" not in outputs:
             raise _core.ArgumentError("outputs: expected one named 'embedding', got "
                                       f"{', '.join(map(repr, outputs)) or 'none'}")
         for name, value in outputs.items():
+            if not isinstance(name, str):
+                raise _core.ArgumentTypeError(f"outputs: expected text as names, got {name!r}")
             self._of(value, f"outputs[{name!r}]")
         if len(outputs["embedding"].shape) != 2:
             raise _core.ArgumentError("outputs['embedding']: expected N×D, got "
@@ -274,7 +303,7 @@ class Graph:
 
     def _add_losses(self, outputs, losses):
         parts, sizes, options_of, centers = {}, {}, {}, 0
-        wanted = [_loss(entry, outputs) for entry in losses]
+        wanted = [_loss(entry, outputs) for entry in _several("losses", losses)]
         several = sum(kind == "center" for kind, _, _ in wanted) > 1
         for kind, name, _ in wanted:
             if kind == "id":

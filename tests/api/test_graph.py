@@ -251,7 +251,19 @@ def test_errors_leave_the_graph_as_it_was():
         (lambda: g.conv2d(x, 8, 3, stride=0), ValueError, "stride"),
         (lambda: g.conv2d(x, 8, 3, padding=-1), ValueError, "padding"),
         (lambda: g.conv2d(x, 8, 3, groups=2), ValueError, "groups"),
-        (lambda: g.conv2d(x, 2.5, 3), TypeError, "integer|float"),
+        (lambda: g.conv2d(x, 2.5, 3), TypeError, "out_channels: expected an integer, got float"),
+        (lambda: g.conv2d(x, 8, 3, stride="2"), TypeError, "stride: expected an integer, got str"),
+        (lambda: g.linear(v, None), TypeError, "out_features: expected an integer"),
+        (lambda: g.leaky_relu(y, "a"), TypeError, "slope: expected a number, got str"),
+        (lambda: g.dropout(y, None), TypeError, "p: expected a number"),
+        (lambda: g.max_pool2d(y, 2, 1.0), TypeError, "stride: expected an integer"),
+        (lambda: g.avg_pool2d(y, "2"), TypeError, "kernel: expected an integer, got str"),
+        (lambda: g.rows(y, 0, 2.0), TypeError, "stop: expected an integer"),
+        (lambda: g.slice(y, 0.0, 2), TypeError, "start: expected an integer"),
+        (lambda: g.concat(y), TypeError, "values: expected several, got Value"),
+        (lambda: g.op("add", y), TypeError, "inputs: expected several, got Value"),
+        (lambda: g.parameter("q", 3), TypeError, "shape: expected several, got int"),
+        (lambda: g.parameter("q", (3,), mean="a"), TypeError, "mean: expected a number"),
         (lambda: g.conv2d(v, 8, 3), ValueError, "conv2d.*N×C×H×W.*1x8"),
         (lambda: g.linear(y, 8), ValueError, "linear.*N×C"),
         (lambda: g.linear(v, 8, init="zeros"), ValueError, "init"),
@@ -286,11 +298,15 @@ def test_errors_leave_the_graph_as_it_was():
         (lambda: g.op("linear", [v, v]), ValueError, "parameter"),
     ]
     for call, kind, words in cases:
-        with pytest.raises(kind, match=words):
+        with pytest.raises(kind, match=words) as caught:
             call()
+        assert isinstance(caught.value, reidc.Error)
     m = g.build({"embedding": v})
     assert list(m.state_dict()) == ["c.weight", "p"]
     assert m.embed(floats(2, 16, 16)).shape == (2, 8)
+    g.parameter("q", (np.int8(3),), std=np.float32(1))
+    e = g.mean(g.conv2d(y, 8, 3))  # no number is left out for one that did not fit
+    assert list(g.build({"embedding": e}).state_dict()) == ["c.weight", "p", "q", "conv1.weight"]
 
 
 def test_build_errors():
@@ -303,7 +319,10 @@ def test_build_errors():
     cases = [
         (dict(outputs={"logits": logits}), ValueError, "embedding"),
         (dict(outputs={}), ValueError, "embedding"),
-        (dict(outputs=[v]), TypeError, "outputs"),
+        (dict(outputs=[v]), TypeError, "outputs: .*, got list"),
+        (dict(outputs={"embedding": v, 3: v}), TypeError, "outputs: expected text as names, got 3"),
+        (dict(losses=3), TypeError, "losses: expected several, got int"),
+        (dict(seed=1.0), TypeError, "seed: expected an integer, got 1.0"),
         (dict(outputs={"embedding": y}), ValueError, "N×D"),
         (dict(outputs={"embedding": 3}), TypeError, "outputs"),
         (dict(outputs={"embedding": v, "x": x}), ValueError, "computed"),
