@@ -5,7 +5,7 @@ The networks themselves live in C (csrc/nets); what they do with images is docum
 """
 import json
 
-from reidc import _core
+from reidc import _checks, _core
 from reidc.devices import check_device, device_index, device_name, set_paths
 
 FORMAT = "1"  # of a checkpoint's header
@@ -504,9 +504,10 @@ class FeatureExtractor:
             raise _core.ArgumentError(f"image_size: expected (height, width), got {image_size!r}")
         height, width = image_size
         saved = None
-        if model_path:
+        if model_path is not None and model_path != "":
             from reidc.weights import read_weights
 
+            model_path = _checks.path("model_path", model_path)
             saved = "reidc.config" in read_weights(model_path)[1]
         if saved:
             self.model = load(model_path, device=device)
@@ -522,33 +523,43 @@ class FeatureExtractor:
                                      pretrained=model_path or None)
 
     def __call__(self, images):
-        """images: a path, an array (N×H×W×3 or H×W×3 uint8), or any number of either, of any sizes
-        (a list, a generator): `extractor([frame[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes])` are
-        the people in a frame's boxes. Pictures are read a few hundred at a time."""
+        """images: a path, a picture (H×W×3 uint8, or Pillow's), or any number of either, of any
+        sizes (an array N×H×W×3, a list, a generator): `extractor([frame[y0:y1, x0:x1] for x0, y0,
+        x1, y1 in boxes])` are the people in a frame's boxes. Pictures are read a few hundred at a
+        time. Float arrays N×3×height×width are taken as they are, as `embed` does."""
         import os
 
         import numpy
 
-        if isinstance(images, numpy.ndarray) and images.ndim == 4:
+        if getattr(images, "ndim", 0) == 4:
             return self.model.embed(images, normalize=False)
-        if isinstance(images, (str, os.PathLike, numpy.ndarray)):
+        if isinstance(images, (str, os.PathLike)) or _is_picture(images):
             images = [images]
         images = list(images) if hasattr(images, "__iter__") else [images]
         for image in images:
-            if not isinstance(image, (str, os.PathLike, numpy.ndarray)):
-                raise _core.ArgumentTypeError("images: expected paths or arrays, got "
+            if not isinstance(image, (str, os.PathLike)) and not _is_picture(image):
+                raise _core.ArgumentTypeError("images: expected paths or pictures, got "
                                               f"{type(image).__name__}")
         features = numpy.empty((len(images), self.model.dimension), numpy.float32)
         for first in range(0, len(images), TOGETHER):
-            pictures = [image if isinstance(image, numpy.ndarray) else _picture(image)
-                        for image in images[first:first + TOGETHER]]
+            pictures = [_picture(image) for image in images[first:first + TOGETHER]]
             batch = _core._images_to_input(pictures, self.model.height, self.model.width,
                                            nchw=True, threads=self.model.threads)
             features[first:first + TOGETHER] = self.model.embed(batch, normalize=False)
         return features
 
 
-def _picture(path):
-    from reidc.splits import decode
+def _is_picture(image):
+    """Whether it is an array, NumPy's or another package's, or a picture of Pillow's. (The pictures
+    of a split, which are read when asked for, have no `ndim`.)"""
+    return hasattr(image, "ndim") and hasattr(image, "__array__") or hasattr(image, "convert")
 
-    return decode(path, path)
+
+def _picture(image):
+    import numpy
+
+    from reidc.splits import decode, rgb
+
+    if not _is_picture(image):
+        return decode(image, image)
+    return rgb(image, "images: ") if hasattr(image, "convert") else numpy.asarray(image)

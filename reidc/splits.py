@@ -18,15 +18,20 @@ MEMORY = 4 << 30  # bytes of pictures kept in memory; more go to a memory-mapped
 CHUNK = 64 << 20  # by which both grow
 
 
+def rgb(picture, name=""):
+    """uint8 H x W x 3 of a picture of Pillow's. ValueError: it has more than 8 bits per channel."""
+    if picture.mode[0] in "IF":
+        raise ArgumentError(f"{name}expected 8 bits per channel, its mode is {picture.mode}")
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
 def decode(file, name):
     """uint8 H x W x 3 of an open file or a path; OSError that names `name` if it is damaged."""
     from PIL import Image  # late: `import reidc` must not load it
 
     try:
         with Image.open(file) as picture:
-            if picture.mode[0] in "IF":
-                raise ValueError(f"expected 8 bits per channel, its mode is {picture.mode}")
-            return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+            return rgb(picture)
     except FileNotFoundError:
         raise FileMissingError(f"{name}: no such file") from None
     except MemoryError:

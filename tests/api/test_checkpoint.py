@@ -172,7 +172,12 @@ def test_feature_extractor(trained, tmp_path, monkeypatch):
     assert np.array_equal(extractor(files), expected)
     assert extractor(files[1]).shape == (1, trained.dimension)
     assert np.array_equal(extractor(path for path in files), expected)  # a generator
-    mixed = extractor([batch(1, 50)[0], x[1], files[2]])
+    pictures = [image.fromarray(pixels) for pixels in x]
+    pictures[1].putalpha(128)
+    assert np.array_equal(extractor(pictures), expected)
+    assert np.array_equal(extractor(pictures[1]), extractor(files[1]))
+    assert np.array_equal(extractor(reidc.datasets.Arrays(x, [1, 1, 1]).train.images), expected)
+    mixed = extractor([batch(1, 50)[0], pictures[1], files[2]])
     assert np.allclose(mixed[1:], expected[1:], rtol=1e-3, atol=1e-4)
     assert extractor([]).shape == (0, trained.dimension)
     together = extractor(list(x))
@@ -196,6 +201,9 @@ def test_feature_extractor(trained, tmp_path, monkeypatch):
             (lambda: reidc.FeatureExtractor("mbgn", path, (1, 2, 3)), ValueError, "image_size"),
             (lambda: extractor([1]), TypeError, "images.*int"),
             (lambda: extractor(None), TypeError, "images.*NoneType"),
+            (lambda: extractor([pictures[0].convert("F")]), ValueError, "images: .*mode is F"),
+            (lambda: reidc.FeatureExtractor("mbgn", 3), TypeError, "model_path: .*got int"),
+            (lambda: reidc.FeatureExtractor("mbgn", tmp_path), OSError, "file, got a folder"),
             (lambda: extractor([frame, frame / 255]), TypeError, r"images\[1\].*float64"),
             (lambda: extractor([frame[:, 7:7]]), ValueError, "image 0 is 90 x 0"),
             (lambda: trained.save(tmp_path / "no" / "m.npz"), FileNotFoundError,
