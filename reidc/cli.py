@@ -63,14 +63,22 @@ def _words(text):
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _positive(text):
+def _whole(text, least, words):
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+        value = -1
+    if not least <= value < 1 << 63:
+        raise argparse.ArgumentTypeError(f"expected a whole number {words}, got {text!r}")
     return value
+
+
+def _positive(text):
+    return _whole(text, 1, "from 1")
+
+
+def _seed(text):
+    return _whole(text, 0, "from 0 to 2**63 - 1")
 
 
 def _validation(text):
@@ -147,13 +155,13 @@ def _precision(parser):
 def _demo(commands):
     p = commands.add_parser(
         "demo", help="train a small MBGN on the embedded data set and show what it finds",
-        description="Trains a small MBGN on drawn people for about two minutes on two cores, tests "
+        description="Trains a small MBGN on drawn people, about two minutes on two cores, tests "
         "it on others, prints a table and writes pictures.")
     p.add_argument("--out", default="demo", metavar="FOLDER", help="default: demo")
     p.add_argument("--quick", action="store_true",
                    help="a much smaller set and network, in seconds")
     p.add_argument("--epochs", type=_positive, metavar="N", help="train this long")
-    p.add_argument("--seed", type=int, default=0, metavar="N",
+    p.add_argument("--seed", type=_seed, default=0, metavar="N",
                    help="of the initial weights and the order of the pictures")
     p.add_argument("--resume", action="store_true", help="go on where Ctrl-C stopped it")
     _common(p)
@@ -172,7 +180,7 @@ def _train(commands):
     p.add_argument("--set", type=key_value, action="append", default=[], metavar="KEY=VALUE",
                    dest="settings", help="change a recipe's key, as optimizer.lr=1e-4")
     p.add_argument("--epochs", type=_positive, metavar="N", help="in place of the recipe's")
-    p.add_argument("--seed", type=int, metavar="N",
+    p.add_argument("--seed", type=_seed, metavar="N",
                    help="of the initial weights and of the recipe")
     p.add_argument("--seeds", type=_positive, metavar="COUNT",
                    help="so many runs, with seeds that follow each other, in RUN/seed0, …")

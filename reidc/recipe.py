@@ -6,7 +6,7 @@ key, wherever it stands, is an error that names the nearest known one.
 import difflib
 import inspect
 
-from reidc import schedules
+from reidc import _checks, schedules
 from reidc._core import ArgumentError, ArgumentTypeError
 
 DEFAULTS = {  # what a recipe of one's own need not say
@@ -149,9 +149,13 @@ class Recipe(dict):
         for name in ("optimizer", "schedule", "augment", "options"):
             self._check_section(name, self[name])
         for key in ("epochs", "identities", "images", "seed", "evaluate_every"):
-            value = self[key]
+            value = self[key]  # (not NumPy's, which JSON would not hold)
             if isinstance(value, bool) or not isinstance(value, int):
                 raise ArgumentTypeError(f"{key}: expected a whole number, got {value!r}")
+            if key == "seed":
+                _checks.seed(value, 63)
+            else:
+                _checks.count(key, value, 0 if key == "evaluate_every" else 1)
         for place, key, known in ((self, "sampler", ("pk", "once", "balanced")),
                                   (self["optimizer"], "kind", tuple(KINDS))):
             if place[key] not in known:
@@ -159,6 +163,7 @@ class Recipe(dict):
         self._check_optimizer()
         self._check_freeze()
         self._check_numbers()
+        self._check_augment()
         self.rate()(0)
         return self
 
@@ -177,6 +182,9 @@ class Recipe(dict):
             raise ArgumentError("optimizer.lr: missing")
         if not is_number(settings["lr"]):
             raise ArgumentTypeError(f"optimizer.lr: expected a number, got {settings['lr']!r}")
+        if not 0 <= settings["lr"] < float("inf"):
+            raise ArgumentError(f"optimizer.lr: expected a finite number >= 0, got "
+                                f"{settings['lr']!r}")
         wrong = [key for key in settings if kind != "sgd" and key in KINDS["sgd"]]
         if wrong:  # Adam's keys with SGD are what is left of a recipe whose kind was changed
             raise ArgumentError(f"optimizer.{wrong[0]}: does not go with kind {kind!r}")
@@ -214,6 +222,14 @@ class Recipe(dict):
         if self["evaluate_every"] < 1:
             raise ArgumentError("validation: needs evaluate_every of 1 or more, how often to try "
                                 f"which epoch is best, got {self['evaluate_every']}")
+
+    def _check_augment(self):
+        from reidc.augment import Augment
+
+        try:
+            Augment(**self["augment"])
+        except (ArgumentError, ArgumentTypeError) as error:
+            raise type(error)(f"augment: {error}") from None
 
     @staticmethod
     def _check_dict(name, value):

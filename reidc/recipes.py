@@ -6,7 +6,7 @@ ones are in reidc/published.py, our own in reidc/small.py.
 """
 import copy
 
-from reidc._core import ArgumentError
+from reidc._core import ArgumentError, ArgumentTypeError
 from reidc.published import PUBLISHED, result
 from reidc.recipe import DEFAULTS, OPTIMIZER_DEFAULTS, Recipe, nearest
 from reidc.small import SMALL
@@ -25,6 +25,8 @@ def names():
 def get(name):
     """A fresh copy of a recipe, with every key it may leave out. ValueError: unknown name (the
     nearest is named)."""
+    if not isinstance(name, (dict, str)):
+        raise ArgumentTypeError(f"recipe: expected a name or a dict, got {type(name).__name__}")
     if not isinstance(name, dict) and name not in RECIPES:
         raise ArgumentError(f"recipe: no {name!r}; did you mean {nearest(name, RECIPES)!r}? "
                             "(`reidc info --recipes` lists them)")

@@ -6,22 +6,28 @@ return another. ValueError: a milestone, factor or length that does not fit; an 
 """
 from math import cos, isfinite, pi
 
+from reidc._core import ArgumentError, ArgumentTypeError
+
 
 def _number(name, value, least=None, above=None):
     try:
         value = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number, got {value!r}") from None
+        raise ArgumentTypeError(f"{name}: expected a number, got {value!r}") from None
     if not isfinite(value) or (least is not None and value < least) or (
             above is not None and value <= above):
         bound = f" >= {least}" if least is not None else f" > {above}" if above is not None else ""
-        raise ValueError(f"{name}: expected a finite number{bound}, got {value!r}")
+        raise ArgumentError(f"{name}: expected a finite number{bound}, got {value!r}")
     return value
 
 
 def _epoch(e):
-    if not e >= 0:
-        raise ValueError(f"epoch: expected a number >= 0, got {e!r}")
+    try:
+        fits = e >= 0
+    except TypeError:
+        raise ArgumentTypeError(f"epoch: expected a number, got {type(e).__name__}") from None
+    if not fits:
+        raise ArgumentError(f"epoch: expected a number >= 0, got {e!r}")
     return e
 
 
@@ -34,6 +40,8 @@ def constant(base):
 def multistep(base, milestones, gamma=0.1):
     """base times gamma to the number of milestones <= e."""
     base, gamma = _number("base", base, least=0), _number("gamma", gamma, least=0)
+    if not hasattr(milestones, "__iter__"):
+        raise ArgumentTypeError(f"milestones: expected numbers, got {milestones!r}")
     steps = sorted(_number("milestones", m, least=0) for m in milestones)
     return lambda e: base * gamma ** sum(m <= _epoch(e) for m in steps)
 
@@ -68,7 +76,7 @@ def warmup_factor(length, factor, kind="linear"):
     shapes = {"linear": lambda t: factor * (1 - t) + t, "constant": lambda t: factor,
               "exponential": lambda t: factor ** (1 - t)}
     if kind not in shapes:
-        raise ValueError(f"kind: expected one of {', '.join(map(repr, shapes))}, got {kind!r}")
+        raise ArgumentError(f"kind: expected one of {', '.join(map(repr, shapes))}, got {kind!r}")
     shape = shapes[kind]
     return lambda t: shape(t / length) if _epoch(t) < length else 1.0
 
@@ -107,6 +115,6 @@ def hamr(base=0.01, milestones=(60, 90, 120), gamma=0.5, epochs=10, begin=3e-4, 
     if form == "linear":
         return warmup_from(steps, epochs, begin, base)
     if form != "paper":
-        raise ValueError(f"form: expected 'paper' or 'linear', got {form!r}")
+        raise ArgumentError(f"form: expected 'paper' or 'linear', got {form!r}")
     begin, epochs = _number("begin", begin, least=0), _number("epochs", epochs, above=0)
     return lambda e: begin * (e + 1) / epochs if _epoch(e) < epochs else steps(e)

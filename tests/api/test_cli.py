@@ -76,6 +76,10 @@ def test_module_and_version():
     ("--training: goes with --plan", ["info", "--training"]),
     ("synthetic: expected key=value", ["train", "--out", "x", "--data", "synthetic:tiny,lvl=1"]),
     ("identities", ["train", "--out", "x", "--data", "synthetic:huge"]),
+    ("seed: expected 0 to 2.*got -1", ["train", "--out", "x", "--data", "synthetic:tiny", "--set",
+                                       "seed=-1"]),
+    ("augment: pad: ", ["train", "--out", "x", "--data", "synthetic:tiny", "--set",
+                        "augment.pad=-1"]),
     ("--columns does not go with synthetic", ["train", "--out", "x", "--data", "synthetic:tiny",
                                               "--columns", "path=a"]),
 ])
@@ -88,6 +92,7 @@ def test_wrong_use_is_2(capsys, tmp_path, monkeypatch, words, arguments):
 @pytest.mark.parametrize("arguments", [
     ["fly"], ["train"], ["embed", "a", "b"], ["train", "--out", "x", "--set", "nothing"],
     ["train", "--out", "x", "--epochs", "0"], ["eval", "x", "--ap", "mean"], ["info", "--nope"],
+    ["demo", "--seed", "-1"], ["train", "--out", "x", "--seed", "1.5"],
 ])
 def test_argparse_refusals_are_2(capsys, arguments):
     status, _, err = run(capsys, *arguments)

@@ -103,10 +103,28 @@ def test_an_unknown_key_names_the_nearest(key, near):
     ({"validation": "val", "evaluate_every": 1}, "validation: expected a share"),
     ({"validation": 0.1}, "validation: needs evaluate_every of 1 or more"),
     ({"seed": True}, "seed: expected a whole number"),
+    ({"seed": -1}, r"seed: expected 0 to 2\*\*63 - 1, got -1"),
+    ({"seed": 1 << 63}, "seed: expected 0 to"),
+    ({"epochs": 0}, "epochs: expected 1 or more, got 0"),
+    ({"identities": -2}, "identities: expected 1 or more"),
+    ({"images": 0}, "images: expected 1 or more"),
+    ({"evaluate_every": -1}, "evaluate_every: expected 0 or more"),
+    ({"optimizer": {"lr": -0.1}}, "optimizer.lr: expected a finite number >= 0, got -0.1"),
+    ({"optimizer": {"lr": float("nan")}}, "optimizer.lr: expected a finite number"),
+    ({"augment": {"pad": -1}}, "augment: pad: .*got -1"),
+    ({"augment": {"mirror": "yes"}}, "augment: mirror: expected a number"),
+    ({"schedule": {"kind": "multistep", "milestones": 5}}, "milestones: expected numbers, got 5"),
 ])
 def test_recipes_that_mean_nothing(change, words):
-    with pytest.raises((ValueError, TypeError), match=words):
+    with pytest.raises((ValueError, TypeError), match=words) as caught:
         reidc.recipes.get({**OWN, **change}).check()
+    assert isinstance(caught.value, reidc.Error)
+
+
+def test_neither_a_name_nor_a_recipe():
+    for other in (None, 3, ["mbgn-small"]):
+        with pytest.raises(TypeError, match="recipe: expected a name or a dict, got"):
+            reidc.recipes.get(other)
 
 
 def test_rate_with_a_warmup_in_iterations_and_in_epochs():

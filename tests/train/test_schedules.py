@@ -2,6 +2,8 @@
 from math import cos, pi
 
 import pytest
+
+import reidc
 from reidc import schedules as s
 
 
@@ -82,5 +84,16 @@ def test_hamr():
     ("epoch", lambda: s.strong_baseline()(-0.5)),
 ])
 def test_wrong_settings(words, call):
-    with pytest.raises(ValueError, match=f"^{words}: "):
+    with pytest.raises(ValueError, match=f"^{words}: ") as caught:
         call()
+    assert isinstance(caught.value, reidc.Error)
+
+
+@pytest.mark.parametrize("words, call", [
+    ("base", lambda: s.constant("much")), ("milestones", lambda: s.multistep(1, 5)),
+    ("milestones", lambda: s.multistep(1, (None,))), ("epoch", lambda: s.constant(1)(None)),
+])
+def test_settings_of_a_wrong_kind(words, call):
+    with pytest.raises(TypeError, match=f"^{words}: expected ") as caught:
+        call()
+    assert isinstance(caught.value, reidc.Error)
