@@ -139,8 +139,9 @@ def _data_sheet(data, path):
     for pid in people(train.pids, 6):
         places = pictures_of(train.pids, pid, columns, train.camids)
         about = data.attributes(pid)
-        label = (f"person {pid}", *(str(about[key]).replace("_", " ")
-                                    for key in ("upper", "lower", "pattern", "bag")))
+        bag = {"none": "no bag", "shoulder": "shoulder bag"}.get(about["bag"], about["bag"])
+        label = (f"person {pid}", *(str(word).replace("_", " ") for word in (
+            about["upper"], about["lower"], about["pattern"], bag)))
         rows.append((label, list(train.batch(places)),
                      [f"camera {train.camids[i] + 1}" for i in places]))
     gallery = data.gallery
