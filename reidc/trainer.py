@@ -22,6 +22,7 @@ from reidc.hold_out import hold_out
 from reidc.loader import Loader
 from reidc.optim import EMA, SGD, Adam, AdamW
 from reidc.progress import Progress, counter, duration
+from reidc.splits import unanswered
 
 CHECKPOINT, BEST = "last.safetensors", "best.safetensors"
 
@@ -43,7 +44,8 @@ class Trainer:
     recipe: a name (`reidc.recipes.names()`), or a dict like those. Files: `recipe.json`,
     `metrics.csv` and `metrics.jsonl` (a line an epoch), `last.safetensors` (the network, which
     `reidc.load` reads, with the optimiser and the place in the epoch), each whole or not at all.
-    evaluate_every (recipe): test on query and gallery every so many epochs, 0: never here.
+    evaluate_every (recipe): test on query and gallery every so many epochs, 0: never here, nor
+    where the data set has none, which is said.
     validation: identities to choose an epoch by, never those of the test: a share (0.1) or a number
     of the training identities, which the recipe's seed takes out of the training set
     (`reidc.datasets.hold_out` does it beforehand and says how many classes are left), True for
@@ -55,11 +57,14 @@ class Trainer:
 
     `fit()` may be stopped with Ctrl-C: the running step is left before it has changed anything,
     the checkpoint is written, KeyboardInterrupt goes on. `fit(resume=True)` goes on from there to
-    the very bits of a run that was never stopped. ValueError: the data set's identities are not
-    the network's classes (it says how many there are); FileNotFoundError: nothing to resume.
+    the very bits of a run that was never stopped. A test that fails (a damaged picture) ends it
+    likewise. ValueError: the data set's identities are not the network's classes (it says how many
+    there are), or no query has a match; FileNotFoundError: nothing to resume.
     """
 
     def __init__(self, m, dataset, recipe, run_dir, *, validation=None, log=None):
+        if not hasattr(m, "train_step"):
+            raise ArgumentTypeError(f"m: expected a network, got {type(m).__name__}")
         self.model, self.recipe = m, recipes.get(recipe)
         if not hasattr(dataset, "train"):
             raise ArgumentTypeError(f"dataset: expected one with .train, got "
@@ -88,6 +93,7 @@ class Trainer:
             raise ArgumentError(f"num_classes: the training set has {self.loader.num_classes} "
                                 f"identities{held or ','} the network {m.num_classes} "
                                 f"classes{hint}")
+        self._every = r["evaluate_every"] if self._can_test() else 0
         self.rate = r.rate()
         self.optimizer = make_optimizer(m, r["optimizer"], r["clip_norm"])
         self.ema = None if r["ema"] is None else EMA(m, r["ema"])
@@ -101,6 +107,24 @@ class Trainer:
         self._tested = True  # False: the epoch before the loader's has not been written down
         self._stop, self._busy = False, None
         self._held = None  # whether layers are frozen by the recipe; None: not said yet
+
+    def _can_test(self):
+        """False where there is nothing to test on; ValueError where no test could give a number."""
+        if not self.recipe["evaluate_every"]:
+            return False
+        dataset, name = (self.validation, "validation") if self.validation else (
+            self.dataset, "dataset")
+        query, gallery = getattr(dataset, "query", None), getattr(dataset, "gallery", None)
+        sizes = [0 if split is None else len(split) for split in (query, gallery)]
+        if not all(sizes) and not self.validation:
+            self._log(f"note: nothing to test on, {sizes[0]} query and {sizes[1]} gallery pictures")
+            return False
+        if not all(sizes) or unanswered(query, gallery).all():
+            raise ArgumentError(
+                f"{name}: expected queries with a match in the gallery (where cameras are known, "
+                f"under another one), got none in {sizes[0]} and {sizes[1]} pictures"
+                + ("" if self.validation else "; evaluate_every=0 trains without tests"))
+        return True
 
     def _averaged(self):
         """A `with` block in which the network holds what is tested and kept."""
@@ -312,7 +336,7 @@ class Trainer:
                   if self.recipe["clip_norm"] else {}),
                "images_per_second": round(sums["images"] / max(1e-9, sums["seconds"]), 1),
                "seconds": round(sums["seconds"], 2)}
-        every, tested = self.recipe["evaluate_every"], ""
+        every, tested = self._every, ""
         if every and ((epoch + 1) % every == 0 or epoch + 1 == epochs):
             found = None if self._stop else self._test()
             if found is None:
@@ -349,7 +373,7 @@ class Trainer:
 
         KeyboardInterrupt after Ctrl-C, when the checkpoint is written; a second Ctrl-C does not
         wait for that."""
-        epochs = self.recipe["epochs"] if epochs is None else epochs
+        epochs = self.recipe["epochs"] if epochs is None else _checks.count("epochs", epochs, 0)
         if resume:
             self.restore()
         make_folder(self.run_dir)
@@ -362,7 +386,15 @@ class Trainer:
             while self.loader.epoch < epochs or not self._tested:
                 if self._tested and not self._epoch(self.loader.epoch, epochs):
                     break
-                if not self._finish_epoch(self.loader.epoch - 1, epochs) or self._stop:
+                written = len(self.history)
+                try:
+                    finished = self._finish_epoch(self.loader.epoch - 1, epochs)
+                except Exception:  # the epoch is not lost: resuming begins with its test
+                    if not self._tested:
+                        del self.history[written:]
+                    self.save()
+                    raise
+                if not finished or self._stop:
                     break
                 self.save()
             if self._stop:

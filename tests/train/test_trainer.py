@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -160,7 +161,29 @@ def test_no_files_of_a_crash_are_left(whole):
                                                  "recipe.json"]
 
 
+def test_nothing_to_test_on(data, tmp_path):
+    images, pids = np.zeros((24, 8, 4, 3), np.uint8), np.repeat(np.arange(700, 712), 2)
+    recipe, said = {**RECIPE, "evaluate_every": 1}, []
+    alone = reidc.datasets.Arrays(images, pids, splits=["train"] * 24)
+    t = Trainer(network(), alone, recipe, tmp_path, log=said.append)
+    assert said == ["note: nothing to test on, 0 query and 0 gallery pictures"] and t._every == 0
+    only = types.SimpleNamespace(train=data.train)
+    assert trainer(only, tmp_path, recipe)._every == 0
+    assert trainer(data, tmp_path, recipe)._every == 1
+    lost = types.SimpleNamespace(train=data.train, query=data.query, gallery=alone.train)
+    with pytest.raises(ValueError, match="dataset: expected queries with a match .* got none in "
+                                         f"{len(data.query)} and 24 pictures; evaluate_every=0"):
+        trainer(lost, tmp_path, recipe)
+    trainer(lost, tmp_path)
+
+
 def test_what_is_refused(data, tmp_path):
+    with pytest.raises(TypeError, match="m: expected a network, got str"):
+        Trainer("mbgn", data, RECIPE, tmp_path)
+    with pytest.raises(TypeError, match="run_dir: expected a path, got int"):
+        Trainer(network(), data, RECIPE, 3)
+    with pytest.raises(TypeError, match="epochs: expected an integer, got float"):
+        trainer(data, tmp_path).fit(2.0)
     with pytest.raises(ValueError, match="12 identities, the network 5 classes"):
         Trainer(reidc.Baseline(5, 64, 32, backbone="resnet18", width_multiplier=0.125), data,
                 RECIPE, tmp_path)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import types
 
 import numpy as np
 import pytest
@@ -117,6 +118,10 @@ def test_what_is_refused(data, tmp_path):
     smaller, held = hold_out(data, 4, 3)
     with pytest.raises(ValueError, match="needs evaluate_every"):
         trainer(smaller, tmp_path, {**RECIPE, "evaluate_every": 0}, held)
+    with pytest.raises(ValueError, match="validation: expected queries with a match .* got none in "
+                                         f"{len(data.query)} and {len(held.gallery)} pictures$"):
+        trainer(smaller, tmp_path, {**RECIPE, "evaluate_every": 1},
+                types.SimpleNamespace(query=data.query, gallery=held.gallery))
     assert os.listdir(tmp_path) == []
 
 
@@ -189,6 +194,26 @@ def test_stopped_in_the_validation(data, whole, tmp_path, call):
     again.fit(resume=True)
     assert bits(again) == bits(whole) and losses(again) == losses(whole)
     assert again.test().mAP == whole.test().mAP
+
+
+def test_a_failure_at_the_end_of_an_epoch_does_not_lose_it(data, whole, tmp_path, monkeypatch):
+    first, full = trainer(data, tmp_path), []
+    own = type(first.model)
+
+    def save(self, path, **more):
+        if os.path.basename(path) == BEST and not full:
+            full.append(path)
+            raise OSError("no space left")
+        return reidc.Network.save(self, path, **more)
+
+    monkeypatch.setattr(own, "save", save)
+    with pytest.raises(OSError, match="no space left"):
+        first.fit()
+    assert full and first.history == [] and first.loader.epoch == 1
+    again = trainer(data, tmp_path)
+    again.fit(1, resume=True)  # not trained any further, but tested
+    assert losses(again) == losses(whole)[:1] and bits(again) == bits(first)
+    assert os.path.exists(again.best_checkpoint)
 
 
 def test_validation_and_average(data, tmp_path):
