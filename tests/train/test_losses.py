@@ -89,7 +89,7 @@ NAN = np.where(np.eye(8, 6) > 0, np.nan, X)
 REFUSED = [
     (TypeError, "logits: expected float32 or float64, got int64",
      lambda: losses.cross_entropy(LABELS[:, None], LABELS)),
-    (TypeError, "labels: expected integer, got float64",
+    (TypeError, "labels: expected integers, got float64",
      lambda: losses.cross_entropy(X, LABELS.astype(float))),
     (TypeError, "centers: expected float64 as the first array, got float32",
      lambda: losses.center(X, LABELS, CENTERS.astype(np.float32))),
