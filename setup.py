@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 
@@ -135,10 +136,13 @@ class Build(build_ext):
     def build_extension(self, ext):
         jobs = int(os.environ.get("MAX_JOBS") or 0) or os.cpu_count() or 1
         includes = [f"-I{d}" for d in [numpy.get_include()] + self.include_dirs]
+        temp = self.build_temp
+        if self.editable_mode:  # pip's is a new one each time; this is that of --inplace
+            temp = os.path.join("build", f"temp.{self.plat_name}-{sys.implementation.cache_tag}")
         objects, todo = [], []
         for group, sources, flags in groups():
             for source in sources:
-                target = os.path.join(self.build_temp, group, source[:-2] + ".o")
+                target = os.path.join(temp, group, source[:-2] + ".o")
                 command = [*self.compiler.compiler_so[:1], "-fPIC", *BASE, *flags, *includes,
                            "-MMD", "-c", source, "-o", target]
                 objects.append(target)
@@ -159,7 +163,7 @@ class Build(build_ext):
         path = self.get_ext_fullpath(ext.name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         self.compiler.link_shared_object(objects, path, extra_postargs=link)
-        build_cuda(os.path.dirname(path), self.build_temp)
+        build_cuda(os.path.dirname(path), temp)
 
 
 if __name__ != "sources":  # tests/c/run.sh asks for the groups alone
