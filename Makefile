@@ -7,7 +7,7 @@ export MAX_JOBS
 .PHONY: help demo notebook test test-all test-cuda test-twin test-c asan bench lint build clean
 
 help:
-	@echo "make demo       train a small MBGN on the embedded set, about four minutes in all"
+	@echo "make demo       train a small MBGN on the embedded set, about two minutes"
 	@echo "make notebook   JupyterLab on notebooks/ (installs it)"
 	@echo "make test       build and run the tests (under five minutes on two cores)"
 	@echo "make test-all   the slow ones, too"
@@ -16,6 +16,7 @@ help:
 	@echo "make asan       C tests under address and undefined-behaviour sanitizers"
 	@echo "make bench      speed on this machine beside every installed peer (hours; reidc bench --help)"
 	@echo "make lint       ruff, and the rules of the C sources"
+	@echo "The first of them makes .venv and compiles the C core, two to five minutes more."
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -24,7 +25,8 @@ $(VENV)/ready: pyproject.toml
 	touch $@
 
 build: $(VENV)/ready
-	$(PY) -m pip install -q --no-build-isolation -e .
+	@echo "compiling the C core: minutes the first time, silently; then what has changed"
+	@$(PY) -m pip install -q --no-build-isolation -e .
 
 demo: build
 	$(PY) -m reidc demo
