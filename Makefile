@@ -7,7 +7,7 @@ export MAX_JOBS
 .PHONY: help demo notebook test test-all test-cuda test-twin test-c asan bench lint build clean
 
 help:
-	@echo "make demo       train a small MBGN on the embedded set, about two minutes"
+	@echo "make demo       train a small MBGN on the embedded set, two to five minutes"
 	@echo "make notebook   JupyterLab on notebooks/ (installs it)"
 	@echo "make test       build and run the tests (under five minutes on two cores)"
 	@echo "make test-all   the slow ones, too"

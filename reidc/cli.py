@@ -155,7 +155,7 @@ def _precision(parser):
 def _demo(commands):
     p = commands.add_parser(
         "demo", help="train a small MBGN on the embedded data set and show what it finds",
-        description="Trains a small MBGN on drawn people, about two minutes on two cores, tests "
+        description="Trains a small MBGN on drawn people, two to five minutes on two cores, tests "
         "it on others, prints a table and writes pictures.")
     p.add_argument("--out", default="demo", metavar="FOLDER", help="default: demo")
     p.add_argument("--quick", action="store_true",
