@@ -97,8 +97,8 @@ def step_of(m, case, whole=False):
 
     x, y = data(case, m)
     if not case.training:
-        at_once = {"batch_size": case.batch} if whole else {}
-        return lambda: m.embed(x, normalize=False, **at_once)
+        at_once = case.batch if whole else None
+        return lambda: m.embed(x, normalize=False, batch_size=at_once)
     if OPTIMIZERS.get(case.system) == "sgd":
         optimizer = reidc.SGD(m, RATE, momentum=0.9, nesterov=True)
     else:
